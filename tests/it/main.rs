@@ -1,0 +1,3 @@
+//! Tests that cross the crates, in one binary.
+
+mod architecture;
