@@ -1,6 +1,7 @@
 //! What can be recorded.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use harness_props::Outcome;
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,31 @@ pub enum Severity {
     P3,
 }
 
+impl Severity {
+    /// How long after the run the finding must be closed; `None` for the backlog.
+    #[must_use]
+    pub fn window(self) -> Option<Duration> {
+        const DAY: u64 = 24 * 60 * 60;
+        match self {
+            Self::P0 => Some(Duration::from_secs(DAY)),
+            Self::P1 => Some(Duration::from_secs(3 * DAY)),
+            Self::P2 => Some(Duration::from_secs(7 * DAY)),
+            Self::P3 => None,
+        }
+    }
+
+    /// `critical`, `high`, `medium` or `low`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::P0 => "critical",
+            Self::P1 => "high",
+            Self::P2 => "medium",
+            Self::P3 => "low",
+        }
+    }
+}
+
 /// What a finding is about, from which its severity follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -57,10 +83,24 @@ pub enum FindingKind {
     Cosmetic,
 }
 
-/// Something worth an issue record.
+impl FindingKind {
+    /// The severity that a finding of this kind has.
+    #[must_use]
+    pub fn severity(self) -> Severity {
+        match self {
+            Self::DataLoss | Self::Corruption | Self::Security | Self::Crash => Severity::P0,
+            Self::Performance | Self::PartialFailure => Severity::P1,
+            Self::Minor => Severity::P2,
+            Self::Cosmetic => Severity::P3,
+        }
+    }
+}
+
+/// Something that somebody has to look at; reports turn it into a ticket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// What it is about.
+    /// What it is about; written as `about`, since `kind` names the event.
+    #[serde(rename = "about")]
     pub kind: FindingKind,
     /// The scenario or criterion that found it.
     pub found_by: String,
@@ -153,12 +193,23 @@ pub struct SeriesRecord {
     pub name: String,
     /// Unit of y, for example `ms`.
     pub unit: String,
-    /// Unit of x: `s` for time since start, or another unit for a distribution.
+    /// Unit of x: `s` for time since start, `percentile` for a percentile curve (x from 0 to 100), any other unit for
+    /// a distribution whose points are bins.
     pub x_unit: String,
     /// `(x, y)` pairs in rising x.
     pub points: Vec<(f64, f64)>,
-    /// Labelled moments on the x axis, such as the beginning of a fault.
+    /// Labelled moments on the x axis. They pair up in order: a beginning and an end make a band, such as a fault and
+    /// its healing; an odd last one is a single moment.
     pub marks: Vec<(f64, String)>,
+}
+
+/// One line of the metrics panel: its label, and the criterion that fills it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PanelRecord {
+    /// What the line says, for example `Database P95`.
+    pub label: String,
+    /// The metric name of the criterion it shows.
+    pub metric: String,
 }
 
 /// The result of one pre-flight probe.
@@ -204,6 +255,11 @@ pub enum Event {
         /// Name.
         name: String,
     },
+    /// The lines of the metrics panel, in order; without this event reports show their usual six.
+    Panel {
+        /// The lines.
+        rows: Vec<PanelRecord>,
+    },
     /// A pre-flight probe ended.
     Preflight(PreflightRecord),
     /// A phase began.
@@ -230,6 +286,15 @@ pub enum Event {
     Step(StepRecord),
     /// A series to plot.
     Series(SeriesRecord),
+    /// A metric was measured; rows of a release matrix are judged from these, also by a later process.
+    Metric {
+        /// Scenario id.
+        scenario: String,
+        /// Name.
+        name: String,
+        /// The value with its evidence.
+        measured: crate::slo::Measured,
+    },
     /// A criterion was judged.
     Criterion(CriterionRecord),
     /// Evidence was kept.
@@ -241,7 +306,7 @@ pub enum Event {
         /// What it is.
         about: String,
     },
-    /// Something worth an issue record.
+    /// Something that somebody has to look at.
     Finding(Finding),
     /// A scenario ended.
     ScenarioFinished {

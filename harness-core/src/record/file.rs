@@ -58,7 +58,8 @@ impl Recorder {
             .map_err(|error| Error::new(ErrorKind::Io, "an event could not be written as JSON").caused_by(error))?;
         text.push(b'\n');
         file.write_all(&text).map_err(|error| {
-            Error::new(ErrorKind::Io, format!("could not append to the record {}", self.path.display())).caused_by(error)
+            Error::new(ErrorKind::Io, format!("could not append to the record {}", self.path.display()))
+                .caused_by(error)
         })?;
         *seq += 1;
         Ok(line)
@@ -133,9 +134,8 @@ pub fn read_dir(dir: &Path) -> CoreResult<Records> {
 }
 
 fn collect(dir: &Path, paths: &mut Vec<PathBuf>) -> CoreResult {
-    let entries = std::fs::read_dir(dir).map_err(|error| {
-        Error::new(ErrorKind::Io, format!("could not list {}", dir.display())).caused_by(error)
-    })?;
+    let entries = std::fs::read_dir(dir)
+        .map_err(|error| Error::new(ErrorKind::Io, format!("could not list {}", dir.display())).caused_by(error))?;
     for entry in entries {
         let path = entry?.path();
         if path.is_dir() {

@@ -8,8 +8,8 @@ mod event;
 mod file;
 
 pub use event::{
-    CriterionRecord, Event, Finding, FindingKind, Line, Machine, PreflightRecord, ScenarioRecord, SeriesRecord, Severity,
-    StepRecord,
+    CriterionRecord, Event, Finding, FindingKind, Line, Machine, PanelRecord, PreflightRecord, ScenarioRecord,
+    SeriesRecord, Severity, StepRecord,
 };
 pub use file::{Recorder, Records, TornLine, read_dir, read_file};
 
