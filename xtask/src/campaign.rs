@@ -1,0 +1,63 @@
+//! `cargo xtask campaign`: provision, build in release, run the built executable itself.
+//!
+//! The executable is run directly, because cargo would turn its exit code (0 GO, 1 NO-GO, 2 CONDITIONAL, 3 nothing
+//! could start, 64 usage) into its own.
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+
+use crate::step;
+
+/// Runs the pattern service's campaign with the given arguments.
+pub(crate) fn run(arguments: &[String]) -> ExitCode {
+    let quiet = arguments.iter().any(|argument| matches!(argument.as_str(), "--help" | "-h" | "--list"));
+    if !quiet && !step::harness("provision", &[]) {
+        eprintln!("xtask: provisioning failed; the lines above say what is missing");
+        return ExitCode::from(3);
+    }
+    let Some(executable) = build() else {
+        eprintln!("xtask: the campaign did not build");
+        return ExitCode::from(3);
+    };
+    let status = Command::new(executable)
+        .arg("--campaign")
+        .args(arguments)
+        .current_dir(step::root())
+        .env("CARGO_MANIFEST_DIR", step::root().join("examples/pattern-service"))
+        .status();
+    match status.map(|status| status.code()) {
+        Ok(Some(code)) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
+        Ok(None) => {
+            eprintln!("xtask: the campaign was ended by a signal");
+            ExitCode::from(1)
+        }
+        Err(error) => {
+            eprintln!("xtask: the campaign could not be started: {error}");
+            ExitCode::from(3)
+        }
+    }
+}
+
+/// Builds service and campaign in release and returns the campaign's executable, as cargo's own messages name it.
+fn build() -> Option<PathBuf> {
+    let mut command = step::cargo(&[
+        "build",
+        "--release",
+        "--package",
+        "pattern-service",
+        "--bin",
+        "pattern-service",
+        "--test",
+        "campaign",
+        "--message-format=json-render-diagnostics",
+    ]);
+    let output = command.stderr(Stdio::inherit()).output().ok()?;
+    if !output.status.success() {
+        return None;
+    }
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["target"]["name"] == "campaign")
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+}

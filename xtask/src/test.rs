@@ -1,0 +1,82 @@
+//! `cargo xtask test` and its heavier neighbours.
+
+use std::process::ExitCode;
+
+use crate::step::{self, Steps, cargo, has_nextest, passes};
+use crate::consumer;
+
+/// Runs every test in the order in which a failure is cheapest to understand.
+pub(crate) fn run(rest: &[String]) -> ExitCode {
+    if let Some(unknown) = rest.first() {
+        eprintln!("xtask: `test` takes no arguments, got `{unknown}`; use cargo nextest run to filter");
+        return ExitCode::from(64);
+    }
+    let mut steps = Steps::default();
+    steps.run("provision: servers for the tests", || step::harness("provision", &[]));
+    steps.run("build: everything the tests need", || {
+        // Binaries first: campaigns start the service as a real process.
+        passes(&mut cargo(&["build", "--workspace", "--bins"]))
+            && passes(&mut if has_nextest() {
+                cargo(&["nextest", "run", "--workspace", "--no-run"])
+            } else {
+                cargo(&["test", "--workspace", "--no-run"])
+            })
+    });
+    steps.run("tests: every package", || {
+        passes(&mut if has_nextest() {
+            cargo(&["nextest", "run", "--workspace", "--profile", "ci"])
+        } else {
+            cargo(&["test", "--workspace", "--bins", "--lib", "--tests", "--no-fail-fast"])
+        })
+    });
+    steps.run("doctests: every example in the documentation", || passes(&mut cargo(&["test", "--workspace", "--doc"])));
+    steps.run("one process for all tests: cargo test on the quickstart", || {
+        passes(&mut cargo(&["test", "--package", "quickstart", "--package", "harness-props"]))
+    });
+    for provider in ["local", "portable"] {
+        steps.run(&format!("providers: {provider} only"), || {
+            let mut command = if has_nextest() {
+                cargo(&["nextest", "run", "--package", "harness-db", "--package", "quickstart", "--profile", "ci"])
+            } else {
+                cargo(&["test", "--package", "harness-db", "--package", "quickstart", "--tests"])
+            };
+            passes(command.env("HARNESS_PROVIDERS", provider))
+        });
+    }
+    steps.run("consumer: a package outside the workspace", consumer::builds_and_passes);
+    steps.run("sweep: nothing is left", || step::harness("sweep", &["--check".to_owned()]));
+    steps.finish()
+}
+
+/// Kills test runs at 20 seeded moments; the normal run does the same at 3.
+pub(crate) fn leftovers() -> ExitCode {
+    let mut steps = Steps::default();
+    steps.run("leftovers: 20 kills", || {
+        let mut command = if has_nextest() {
+            cargo(&["nextest", "run", "--package", "harness-tests", "leftovers"])
+        } else {
+            cargo(&["test", "--package", "harness-tests", "leftovers"])
+        };
+        passes(command.env("HARNESS_KILLS", "20"))
+    });
+    steps.run("sweep: nothing is left", || step::harness("sweep", &["--check".to_owned()]));
+    steps.finish()
+}
+
+/// What a reviewer would otherwise have to ask for.
+pub(crate) fn tidy() -> ExitCode {
+    let mut steps = Steps::default();
+    steps.run("format", || passes(&mut cargo(&["fmt", "--all", "--check"])));
+    steps.run("lints", || {
+        passes(&mut cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"]))
+    });
+    steps.run("documentation", || {
+        passes(cargo(&["doc", "--workspace", "--no-deps", "--all-features"]).env("RUSTDOCFLAGS", "-D warnings"))
+    });
+    if step::answers("deny") {
+        steps.run("licences and dependencies", || passes(&mut cargo(&["deny", "check"])));
+    } else {
+        println!("\ncargo-deny is not installed: licences and dependencies were NOT checked (cargo install cargo-deny)");
+    }
+    steps.finish()
+}
