@@ -1,3 +1,4 @@
 //! Tests that cross the crates, in one binary.
 
 mod architecture;
+mod readme;

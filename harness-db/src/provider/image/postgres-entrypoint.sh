@@ -35,10 +35,14 @@ if [ ! -s "$PGDATA/PG_VERSION" ] || [ -e "$untouched" ]; then
         eval "\"\${as_postgres[@]}\" initdb --pgdata=\"\$PGDATA\" --username=\"\$user\" --auth=trust --encoding=UTF8 --no-instructions ${POSTGRES_INITDB_ARGS:-}"
         echo "listen_addresses = '*'" >>"$PGDATA/postgresql.conf"
     fi
-    printf 'host all all all %s\n' "$auth" >>"$PGDATA/pg_hba.conf"
+    access="host all all all $auth"
+    grep -qxF "$access" "$PGDATA/pg_hba.conf" || echo "$access" >>"$PGDATA/pg_hba.conf"
 
     scripts=(/docker-entrypoint-initdb.d/*)
     if [ -n "$password" ] || [ "$database" != postgres ] || [ -e "${scripts[0]}" ]; then
+        # Of a first start that was killed: pg_ctl would take it for a sign that the server of today is up, since process
+        # numbers repeat in a container.
+        rm -f "$PGDATA/postmaster.pid"
         # Reachable by the socket only, so that nobody takes the half-made cluster for a ready one.
         "${as_postgres[@]}" pg_ctl --pgdata="$PGDATA" --wait --silent \
             --options="-c listen_addresses='' -c fsync=off -c logging_collector=off" start
@@ -47,11 +51,15 @@ if [ ! -s "$PGDATA/PG_VERSION" ] || [ -e "$untouched" ]; then
             "${query[@]}" --dbname=postgres --set=user="$user" --set=password="$password" <<<'ALTER ROLE :"user" PASSWORD :'"'password'"';'
         fi
         if [ "$database" != postgres ]; then
-            "${query[@]}" --dbname=postgres --set=database="$database" <<<'CREATE DATABASE :"database";'
+            # Only if it is not there: the first start may have been killed right after this.
+            "${query[@]}" --dbname=postgres --set=database="$database" <<'SQL'
+SELECT format('CREATE DATABASE %I', :'database')
+WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = :'database') \gexec
+SQL
         fi
         for script in "${scripts[@]}"; do
+            # shellcheck disable=SC1090 # somebody else's script, by design
             case "$script" in
-            # shellcheck disable=SC1090  # somebody else's script, by design
             *.sh) if [ -x "$script" ]; then "$script"; else . "$script"; fi ;;
             *.sql) "${query[@]}" --dbname="$database" --file="$script" ;;
             *.sql.gz) gunzip -c "$script" | "${query[@]}" --dbname="$database" ;;

@@ -1,0 +1,91 @@
+//! Category WebSocket: JSON-RPC rules, sessions that share nothing, the welcome frame.
+
+use std::time::{Duration, Instant};
+
+use harness_core::campaign::Scenario;
+use harness_core::slo::Measured;
+use harness_core::{Error, ErrorKind, Outcome, Result};
+use harness_ws::{Findings, Refusal, Ws, conformance, sessions};
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+/// The fewest rules that must have been executed for the scenario to say anything.
+const RULES: usize = 15;
+/// Sessions of the isolation scenario: all call at once.
+const SESSIONS: usize = 8;
+/// A frame that does not come within this does not come.
+const FRAME: Duration = Duration::from_secs(2);
+
+/// B1: every rule, each with the section that states it.
+pub(crate) async fn json_rpc_rules(cx: &mut Scenario<World>) -> Result {
+    let world = cx.shared();
+    let options = conformance::Options::default().welcome(conformance::WelcomeFrame::Required);
+    let findings = conformance::jsonrpc(world.mcp("conformance"), options).await?;
+    report_findings(cx, "websocket.rules_kept", &findings, RULES)
+}
+
+/// B4: sessions keep the same keys at the same time, and none reads what another wrote.
+pub(crate) async fn session_isolation(cx: &mut Scenario<World>) -> Result {
+    let world = cx.shared();
+    let tool = |name: &str, arguments: Value| ("tools/call".to_owned(), json!({"name": name, "arguments": arguments}));
+    let findings = sessions::Isolation::default()
+        .clients(SESSIONS)
+        .run(
+            |n| world.mcp(&format!("isolated-{n}")),
+            |key, value| tool("session_set", json!({"key": key, "value": value})),
+            |key| tool("session_get", json!({"key": key})),
+        )
+        .await?;
+    report_findings(cx, "websocket.isolation_kept", &findings, 4)
+}
+
+/// Each finding is a check of the scenario; too few executed ones are no evidence, however clean they are.
+fn report_findings(cx: &Scenario<World>, metric: &str, findings: &Findings, at_least: usize) -> Result {
+    cx.evidence("findings.txt", findings.to_string())?;
+    for finding in findings.list() {
+        cx.check(&format!("{} {} ({})", finding.id, finding.rule, finding.source), finding.outcome.clone());
+    }
+    let kept = findings.executed() - findings.failed().len();
+    cx.metric(metric, Measured::share(kept as u64, findings.executed() as u64));
+    let executed = findings.executed();
+    cx.check(
+        "enough rules were executed",
+        match executed >= at_least {
+            true => Outcome::pass(format!("{executed} rules")),
+            false => Outcome::no_evidence(format!("{executed} of at least {at_least} rules could be executed")),
+        },
+    );
+    Ok(())
+}
+
+/// B5: the welcome frame comes first, soon, and names session and agent; a client without a name is refused.
+pub(crate) async fn welcome(cx: &mut Scenario<World>) -> Result {
+    let world = cx.shared();
+    let name = "agent 7/ä&b";
+    let begun = Instant::now();
+    let mut ws = Ws::builder(world.service_ws("/ws/mcp")).query("agent_id", name).connect().await?;
+    let first = ws.receive().within(FRAME).await?;
+    let took = begun.elapsed();
+    let frame = first.json().ok_or_else(|| Error::new(ErrorKind::Protocol, format!("the first frame is no JSON: {first:?}")))?;
+    cx.metric("websocket.welcome", Measured::time(took, 1));
+    cx.check("method is `welcome`", equal(&frame["method"], &json!("welcome")));
+    let session = frame["params"]["session_id"].as_str().unwrap_or_default();
+    cx.check("session_id is there", if session.is_empty() { Outcome::fail(frame.to_string()) } else { Outcome::pass(session) });
+    cx.check("agent_id is decoded and echoed", equal(&frame["params"]["agent_id"], &json!(name)));
+    ws.close().await?;
+    let refused = match Ws::connect(world.service_ws("/ws/mcp")).await {
+        Ok(_) => Outcome::fail("a client without agent_id was accepted"),
+        Err(error) => match Refusal::of(&error) {
+            Some(refusal) if refusal.status == 400 => Outcome::pass("status 400"),
+            Some(refusal) => Outcome::fail(format!("refused with status {} instead of 400", refusal.status)),
+            None => return Err(error.into()),
+        },
+    };
+    cx.check("a client without agent_id is refused", refused);
+    Ok(())
+}
+
+fn equal(found: &Value, expected: &Value) -> Outcome {
+    if found == expected { Outcome::pass(found.to_string()) } else { Outcome::fail(format!("{found} instead of {expected}")) }
+}

@@ -1,0 +1,172 @@
+//! The command line: our own flags, and those with which `cargo test` and nextest call a test target.
+
+use std::path::PathBuf;
+
+/// Who called, and so what is owed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Drive {
+    /// `--campaign` or `--preflight-only`: phases, decision, reports.
+    Campaign,
+    /// libtest's arguments, from `cargo test` or nextest.
+    Tests,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Args {
+    pub(super) drive: Drive,
+    pub(super) preflight_only: bool,
+    pub(super) list: bool,
+    pub(super) terse: bool,
+    pub(super) exact: bool,
+    /// `--ignored`: only ignored tests, of which there are none here.
+    pub(super) ignored_only: bool,
+    /// `--bench`: only benchmarks, of which there are none here.
+    pub(super) bench: bool,
+    pub(super) help: bool,
+    pub(super) filters: Vec<String>,
+    pub(super) skip: Vec<String>,
+    pub(super) scenarios: Vec<String>,
+    pub(super) categories: Vec<String>,
+    pub(super) plants: Vec<String>,
+    pub(super) profile: Option<String>,
+    pub(super) out: PathBuf,
+    /// Records to decide from instead of running anything.
+    pub(super) decide: Option<PathBuf>,
+}
+
+pub(super) const HELP: &str = "\
+A campaign: scenarios in phases, and a decision.
+
+  --campaign          run the phases in order, write reports, decide
+  --preflight-only    run the pre-flight probes and stop
+  --decide DIR        run nothing; decide from the records below DIR, for example of a nextest run
+  --scenario ID       only this scenario (repeatable)
+  --category NAME     only this category (repeatable)
+  --profile NAME      settings profile, handed to the environment
+  --plant NAME        planted defect, handed to the environment (repeatable)
+  --out DIR           where reports go (default test-reports/integration)
+  --list              show what there is
+
+Without --campaign the arguments of libtest hold: FILTER.. --exact --skip FILTER --list [--format terse] --ignored
+--include-ignored --nocapture --test-threads N. A filter is a scenario id or a part of `category::ID_title`.
+
+Exit codes: 0 GO, 1 NO-GO, 2 CONDITIONAL, 3 nothing could start, 64 usage.
+";
+
+impl Args {
+    /// Reads the arguments after the program's name; on failure every problem.
+    pub(super) fn parse(args: impl IntoIterator<Item = String>) -> Result<Self, Vec<String>> {
+        let mut parsed = Self {
+            drive: Drive::Tests,
+            preflight_only: false,
+            list: false,
+            terse: false,
+            exact: false,
+            ignored_only: false,
+            bench: false,
+            help: false,
+            filters: Vec::new(),
+            skip: Vec::new(),
+            scenarios: Vec::new(),
+            categories: Vec::new(),
+            plants: Vec::new(),
+            profile: None,
+            out: PathBuf::from("test-reports/integration"),
+            decide: None,
+        };
+        let mut problems = Vec::new();
+        let mut args = args.into_iter();
+        while let Some(arg) = args.next() {
+            if !arg.starts_with('-') {
+                parsed.filters.push(arg);
+                continue;
+            }
+            let (flag, mut inline) = match arg.split_once('=') {
+                Some((flag, value)) => (flag.to_owned(), Some(value.to_owned())),
+                None => (arg, None),
+            };
+            let mut value = || inline.take().or_else(|| args.next());
+            if let Err(problem) = parsed.take(&flag, &mut value) {
+                problems.push(problem);
+            } else if let Some(rest) = inline {
+                problems.push(format!("`{flag}` takes no value, but got `{rest}`"));
+            }
+        }
+        if parsed.drive == Drive::Campaign && !parsed.filters.is_empty() {
+            problems
+                .push(format!("`{}`: a campaign is filtered by --scenario or --category", parsed.filters.join(" ")));
+        }
+        if problems.is_empty() { Ok(parsed) } else { Err(problems) }
+    }
+
+    fn take(&mut self, flag: &str, value: &mut dyn FnMut() -> Option<String>) -> Result<(), String> {
+        let mut needed = || value().filter(|text| !text.is_empty()).ok_or_else(|| format!("`{flag}` needs a value"));
+        match flag {
+            "--campaign" => self.drive = Drive::Campaign,
+            "--preflight-only" => (self.drive, self.preflight_only) = (Drive::Campaign, true),
+            "--scenario" => self.scenarios.push(needed()?),
+            "--category" => self.categories.push(needed()?),
+            "--plant" => self.plants.extend(needed()?.split(',').map(str::to_owned)),
+            "--profile" => self.profile = Some(needed()?),
+            "--decide" => (self.drive, self.decide) = (Drive::Campaign, Some(PathBuf::from(needed()?))),
+            "--out" => self.out = PathBuf::from(needed()?),
+            "--list" => self.list = true,
+            "--exact" => self.exact = true,
+            "--ignored" => self.ignored_only = true,
+            "--include-ignored" => self.ignored_only = false,
+            "--bench" => self.bench = true,
+            "--skip" => self.skip.push(needed()?),
+            "--help" | "-h" => self.help = true,
+            "--format" => match needed()?.as_str() {
+                "terse" => self.terse = true,
+                "pretty" => {}
+                other => return Err(format!("`--format {other}`: only pretty and terse are known")),
+            },
+            // Accepted, because cargo hands them to every target; scenarios always run in order and uncaptured.
+            "--test" | "--nocapture" | "--no-capture" | "--show-output" | "--quiet" | "-q" | "--fail-fast" => {}
+            "--test-threads" | "--color" | "--logfile" | "-Z" | "--shuffle-seed" => drop(needed()?),
+            _ => return Err(format!("`{flag}` is not known; see --help")),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Args, Drive};
+
+    fn parse(line: &str) -> Result<Args, Vec<String>> {
+        Args::parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn reads_what_nextest_and_cargo_say() {
+        let list = parse("--list --format terse --ignored").unwrap();
+        assert!(list.list && list.terse && list.ignored_only && list.drive == Drive::Tests);
+        let one = parse("a::B_c --exact --nocapture").unwrap();
+        assert!(one.exact && one.filters == ["a::B_c"]);
+        let many = parse("F1 x --skip y --test-threads=1 --color always --quiet --include-ignored").unwrap();
+        assert_eq!((many.filters.len(), many.skip.len()), (2, 1));
+    }
+
+    #[test]
+    fn reads_a_campaign() {
+        let args =
+            parse("--campaign --scenario A1 --scenario=B2 --plant x,y --plant z --profile p --out /tmp/o").unwrap();
+        assert_eq!(args.drive, Drive::Campaign);
+        assert_eq!(
+            (args.scenarios, args.plants),
+            (vec!["A1".to_owned(), "B2".to_owned()], vec!["x".into(), "y".into(), "z".into()])
+        );
+        assert!(parse("--preflight-only").unwrap().preflight_only);
+    }
+
+    #[test]
+    fn names_every_problem_at_once() {
+        let problems = parse("--campaign stray --what --format json --list=3 --scenario").unwrap_err();
+        for part in ["stray", "--what", "json", "`--list` takes no value", "`--scenario` needs a value"] {
+            assert!(problems.iter().any(|problem| problem.contains(part)), "{part}: {problems:?}");
+        }
+    }
+}

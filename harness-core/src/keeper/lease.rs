@@ -1,0 +1,157 @@
+//! Leases: a file lock per process and slot that the kernel releases on any death.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::data::{Kept, KeptThing, now_ms, write_json};
+use super::lock;
+use crate::env::Settings;
+use crate::error::{CoreResult, Error, ErrorKind};
+use crate::run::{process_name, test_name};
+use crate::service::ProcessId;
+
+/// The name of a lease: letters and digits only, unique on this machine since its boot.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LeaseId(String);
+
+impl LeaseId {
+    /// A lease's name from its text, if it can be one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let fits =
+            !text.is_empty() && text.len() <= 48 && text.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase());
+        fits.then(|| Self(text.to_owned()))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn next() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let own = ProcessId::own();
+        Self(format!("{}t{}n{}", own.pid, own.start, COUNT.fetch_add(1, Ordering::Relaxed)))
+    }
+}
+
+impl fmt::Display for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a lease file says about its holder.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LeaseNote {
+    /// The process that holds it.
+    pub process: ProcessId,
+    /// The `cargo` or `cargo-nextest` that started it: while it lives, another test may follow.
+    pub runner: Option<ProcessId>,
+    /// The test that took it.
+    pub test: String,
+    /// Since when, in milliseconds since 1970.
+    pub since_ms: u64,
+}
+
+impl LeaseNote {
+    fn own() -> Self {
+        let parent = std::os::unix::process::parent_id();
+        let is_runner = process_name(parent).is_some_and(|name| matches!(&*name, "cargo" | "cargo-nextest"));
+        let runner = is_runner.then(|| ProcessId::of(parent)).flatten();
+        Self { process: ProcessId::own(), runner, test: test_name(), since_ms: now_ms() }
+    }
+}
+
+/// A lease this process holds until it ends.
+struct Held {
+    keeper: ProcessId,
+    id: LeaseId,
+    _lock: File,
+}
+
+/// The leases of this process by slot. Only files: the kernel needs no destructor to release them.
+static HELD: Mutex<BTreeMap<PathBuf, Held>> = Mutex::new(BTreeMap::new());
+
+/// The lease of this process on a slot of this keeper: the one it holds, else a new one.
+/// `None` when the slot is gone.
+pub(crate) fn hold(slot: &Path, keeper: ProcessId) -> CoreResult<Option<LeaseId>> {
+    let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(held) = held.get(slot).filter(|held| held.keeper == keeper) {
+        return Ok(Some(held.id.clone()));
+    }
+    let id = LeaseId::next();
+    let path = slot.join("leases").join(id.as_str());
+    match take(&path) {
+        Ok(lock) => {
+            held.insert(slot.to_owned(), Held { keeper, id: id.clone(), _lock: lock });
+            Ok(Some(id))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            Err(Error::new(ErrorKind::Io, format!("could not take the lease {}", path.display())).caused_by(error))
+        }
+    }
+}
+
+/// Gives a lease back that turned out to be worth nothing.
+pub(crate) fn release(slot: &Path) {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner).remove(slot);
+}
+
+/// The file appears under its name already locked: a keeper that looks never takes it for abandoned.
+fn take(path: &Path) -> std::io::Result<File> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let fresh = path.with_file_name(format!(".{name}"));
+    let lock = lock::try_exclusive(&fresh)?.ok_or_else(|| std::io::Error::other("a fresh file is locked"))?;
+    let note = serde_json::to_vec(&LeaseNote::own()).map_err(std::io::Error::other)?;
+    std::io::Write::write_all(&mut &lock, &note)?;
+    std::fs::rename(&fresh, path)?;
+    Ok(lock)
+}
+
+/// A slot's server, attached to. It lives at least as long as this process.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Attached {
+    /// Where the server listens; port 0 when the slot has no server.
+    pub address: SocketAddr,
+    /// What its starter found out about it.
+    pub facts: BTreeMap<String, String>,
+    /// The lease of this process: put it into the names of what you make on the server.
+    pub lease: LeaseId,
+    /// The slot's directory.
+    pub slot: PathBuf,
+    /// The server's output.
+    pub log: PathBuf,
+    /// The server's keeper.
+    pub keeper: ProcessId,
+}
+
+impl Attached {
+    /// Keeps a thing, and the server with it, for `HARNESS_KEEP` from now. Nothing happens when that is zero.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when it cannot be noted; then it will not be kept.
+    pub fn keep(&self, what: &KeptThing) -> CoreResult {
+        let keep = Settings::get().keep;
+        if keep.is_zero() {
+            return Ok(());
+        }
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let until_ms = now_ms().saturating_add(u64::try_from(keep.as_millis()).unwrap_or(u64::MAX));
+        let kept = Kept { thing: what.clone(), lease: self.lease.clone(), test: test_name(), until_ms };
+        let name = format!("{}-{}.json", self.lease, COUNT.fetch_add(1, Ordering::Relaxed));
+        write_json(&self.slot.join("kept").join(name), &kept)
+    }
+}

@@ -1,0 +1,66 @@
+//! The servers this process uses: each is looked up or started once, whoever asks first.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use harness_core::CoreResult;
+use harness_core::env::Settings;
+use harness_core::keeper::Attached;
+use tokio::sync::OnceCell;
+
+use super::{Capabilities, Server, Tenancy, guest, sql};
+use crate::env::DbSettings;
+use crate::provider::shared::{self, NothingWorked, Wanted};
+use crate::provider::{Provider, nothing_worked, order, remember};
+
+/// URL (if one was handed in) and whether pgvector is needed.
+type Key = (Option<String>, bool);
+type Answer = Result<Arc<Server>, NothingWorked>;
+type Cell = Arc<OnceCell<Answer>>;
+
+static SERVERS: Mutex<Option<HashMap<Key, Cell>>> = Mutex::new(None);
+
+/// The server for this URL, else for the environment's URL, else the shared one.
+pub(crate) async fn server(url: Option<String>, vector: bool) -> CoreResult<Arc<Server>> {
+    let order = order(Settings::get().providers.as_deref())?;
+    let from_environment = || DbSettings::get().postgres_url.clone().filter(|_| order.contains(&Provider::Url));
+    let url = url.or_else(from_environment);
+    let cell = {
+        let mut servers = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(servers.get_or_insert_default().entry((url.clone(), vector)).or_default())
+    };
+    // That no provider works is remembered: forty tests shall not ask the whole chain forty times.
+    let answer = cell.get_or_try_init(|| find(url, vector)).await?;
+    match answer {
+        Ok(server) => Ok(Arc::clone(server)),
+        Err(NothingWorked(attempts)) => Err(nothing_worked("postgres", attempts)),
+    }
+}
+
+async fn find(url: Option<String>, vector: bool) -> CoreResult<Answer> {
+    if let Some(url) = url {
+        let server = guest::move_in(&url, vector).await?;
+        remember(server.choice());
+        return Ok(Ok(Arc::new(server)));
+    }
+    let wanted = Wanted::Postgres { vector };
+    // A live server of the other kind will do as well, if it can do what is needed.
+    if shared::live(wanted).await?.is_none()
+        && let Some(other) = shared::live(Wanted::Postgres { vector: !vector }).await?
+        && (!vector || Capabilities::from_facts(&other.facts)?.vector.is_some())
+    {
+        return Ok(Ok(Arc::new(ours(wanted, other)?)));
+    }
+    match shared::attach_or_start(wanted).await? {
+        Ok(attached) => Ok(Ok(Arc::new(ours(wanted, attached)?))),
+        Err(nothing) => Ok(Err(nothing)),
+    }
+}
+
+fn ours(wanted: Wanted, attached: Attached) -> CoreResult<Server> {
+    let capabilities = Capabilities::from_facts(&attached.facts)?;
+    let choice = shared::choice_of(wanted, &attached);
+    let lease = attached.lease.to_string();
+    let base = sql::own_options(attached.address);
+    Ok(Server::new(base, capabilities, choice, Tenancy::Ours(Box::new(attached)), lease))
+}

@@ -1,0 +1,92 @@
+//! How each provider would start a server: programs and settings as data. Nothing starts here.
+
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
+
+#[cfg(feature = "portable")]
+use harness_core::env::Settings;
+use harness_core::keeper::Main;
+use harness_core::service::Exec;
+#[cfg(feature = "portable")]
+use harness_core::service::run_to_end;
+
+use super::image::Engine;
+#[cfg(feature = "portable")]
+use super::image::{CommandLine, Ran};
+use super::{Attempt, Provider};
+use crate::env::variables;
+
+/// What one provider would start.
+#[derive(Debug, Clone)]
+pub(crate) struct Recipe {
+    /// Version and origin, for people.
+    pub(crate) what: String,
+    /// To run first.
+    pub(crate) prepare: Vec<Exec>,
+    /// The server; `{port}` and `{data}` are filled in by whoever starts it.
+    pub(crate) main: Main,
+}
+
+/// The image to use and the engine that holds it. Only an image that is present will do: a test process never pulls.
+fn image(wanted: Option<&str>, candidates: &[&str], service: &str) -> Result<(String, String), Attempt> {
+    let failed = |outcome: String, remedy: &str| Attempt::failed(Provider::Container, outcome, Some(remedy));
+    if cfg!(not(feature = "containers")) {
+        return Err(failed("compiled without the feature `containers`".into(), "enable the feature `containers`"));
+    }
+    let engine = Engine::find(&variables())
+        .map_err(|error| failed(error.to_string(), "start the engine, or go on without: the next provider is asked"))?;
+    let names: Vec<&str> = wanted.map_or_else(|| candidates.to_vec(), |name| vec![name]);
+    for name in &names {
+        match engine.image(name) {
+            Ok(Some(_)) => return Ok(((*name).to_owned(), engine.address().to_owned())),
+            Ok(None) => {}
+            Err(error) => return Err(failed(error.to_string(), "look whether the engine is well")),
+        }
+    }
+    let remedy = match wanted {
+        Some(name) => format!("docker pull {name}"),
+        None => format!("harness provision --only {service}"),
+    };
+    Err(failed(format!("no image of {} is present", names.join(", ")), &remedy))
+}
+
+/// Runs a command of the portable and image files through the one place that starts programs.
+#[cfg(feature = "portable")]
+fn run_command(command: &CommandLine) -> std::io::Result<Ran> {
+    let Some((program, arguments)) = command.argv.split_first() else {
+        return Err(std::io::Error::other("an empty command"));
+    };
+    let done = run_to_end(&Exec::new(program).args(arguments), command.limit).map_err(std::io::Error::other)?;
+    Ok(Ran { code: done.code, stdout: done.stdout, stderr: done.stderr })
+}
+
+#[cfg(feature = "portable")]
+fn portable(kind: super::portable::Portable) -> Result<super::portable::Binaries, Attempt> {
+    use super::portable::{FetchOptions, default_cache_dir, fetch};
+
+    let failed = |outcome: String| {
+        Attempt::failed(Provider::Portable, outcome, Some(&format!("harness provision --only {}", kind.word())))
+    };
+    let vars = variables();
+    let cache = default_cache_dir(rustix::process::geteuid().is_root(), &vars)
+        .ok_or_else(|| failed("no cache directory: neither HOME nor XDG_CACHE_HOME is set".into()))?;
+    let options = FetchOptions {
+        offline: Settings::get().offline,
+        cache_dir: &cache,
+        vars: &vars,
+        say: &|line| super::say(line),
+        run: &run_command,
+    };
+    fetch(kind, &options).map_err(|error| failed(error.to_string()))
+}
+
+#[cfg(not(feature = "portable"))]
+fn not_compiled() -> Attempt {
+    Attempt::failed(
+        Provider::Portable,
+        "compiled without the feature `portable`",
+        Some("enable the feature `portable`"),
+    )
+}
