@@ -55,7 +55,8 @@ fn run_report(words: &[&str]) -> u8 {
         _ => return usage("report takes a directory and --out DIR"),
     };
     let style = Style::choose(std::io::stdout().is_terminal(), env::vars().get("NO_COLOR").map(String::as_str));
-    report::write(Path::new(records), Path::new(out), style, &mut std::io::stdout()).unwrap_or_else(|error| failed(&error))
+    report::write(Path::new(records), Path::new(out), style, &mut std::io::stdout())
+        .unwrap_or_else(|error| failed(&error))
 }
 
 fn run_doctor() -> u8 {

@@ -158,11 +158,9 @@ pub fn parse_duration(text: &str) -> CoreResult<Duration> {
         "h" => 3600.0,
         _ => f64::NAN,
     };
-    number
-        .parse::<f64>()
-        .ok()
-        .and_then(|number| Duration::try_from_secs_f64(number * factor).ok())
-        .ok_or_else(|| Error::new(ErrorKind::Config, format!("`{text}` is not a duration (such as 500ms, 10s, 10m, 2h)")))
+    number.parse::<f64>().ok().and_then(|number| Duration::try_from_secs_f64(number * factor).ok()).ok_or_else(|| {
+        Error::new(ErrorKind::Config, format!("`{text}` is not a duration (such as 500ms, 10s, 10m, 2h)"))
+    })
 }
 
 #[cfg(test)]

@@ -42,18 +42,24 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "the environment is read in env.rs only",
-        find: |house| lines_outside(house, &["env::var(", "env::var_os(", "env::vars("], |path| path.ends_with("/env.rs")),
+        find: |house| {
+            lines_outside(house, &["env::var(", "env::var_os(", "env::vars("], |path| path.ends_with("/env.rs"))
+        },
         plant: |house| house.add("harness-db/src/redis/rogue.rs", "let url = std::env::var(\"X\");"),
     },
     Rule {
         name: "sleeping happens in wait/ only",
-        find: |house| lines_outside(house, &["thread::sleep(", "time::sleep(", "sleep_until("], |path| path.contains("/wait/")),
+        find: |house| {
+            lines_outside(house, &["thread::sleep(", "time::sleep(", "sleep_until("], |path| path.contains("/wait/"))
+        },
         plant: |house| house.add("harness-ws/src/rogue.rs", "tokio::time::sleep(second).await;"),
     },
     Rule {
         name: "processes and containers start in service/ only",
         find: |house| {
-            lines_outside(house, &["Command::new(", "GenericImage::new(", "AsyncRunner"], |path| path.contains("/service/"))
+            lines_outside(house, &["Command::new(", "GenericImage::new(", "AsyncRunner"], |path| {
+                path.contains("/service/")
+            })
         },
         plant: |house| house.add("harness-db/src/rogue.rs", "std::process::Command::new(\"postgres\").spawn();"),
     },

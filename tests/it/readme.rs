@@ -49,7 +49,8 @@ fn a_changed_line_is_noticed() {
 fn every_first_test_is_short() {
     let source = read("examples/quickstart/tests/first.rs");
     for section in source.split("\n// [").skip(1).filter(|section| !section.starts_with("end]")) {
-        let body = section.lines().skip_while(|line| !line.contains("fn ")).skip(1).take_while(|line| *line != "}").count();
+        let body =
+            section.lines().skip_while(|line| !line.contains("fn ")).skip(1).take_while(|line| *line != "}").count();
         assert!(body <= 5, "{} has {body} lines", section.lines().next().unwrap_or_default());
     }
 }

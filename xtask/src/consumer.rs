@@ -50,10 +50,8 @@ fn write(dir: &Path) -> std::io::Result<()> {
 fn manifest() -> std::io::Result<String> {
     let workspace = fs::read_to_string(root().join("Cargo.toml"))?;
     let profiles = workspace.split_once("[profile.dev]").map(|(_, rest)| rest).unwrap_or_default();
-    let shared: Vec<&str> = profiles
-        .split("\n[")
-        .filter(|section| !section.starts_with("profile.dev.package.harness-"))
-        .collect();
+    let shared: Vec<&str> =
+        profiles.split("\n[").filter(|section| !section.starts_with("profile.dev.package.harness-")).collect();
     let quickstart = fs::read_to_string(root().join("examples/quickstart/Cargo.toml"))?;
     let dependencies: String = quickstart
         .lines()

@@ -96,9 +96,8 @@ pub(crate) fn answers(subcommand: &str) -> bool {
 }
 
 fn shown(command: &Command) -> String {
-    let environment = command.get_envs().filter_map(|(name, value)| {
-        Some(format!("{}={} ", name.to_str()?, value?.to_str()?))
-    });
+    let environment =
+        command.get_envs().filter_map(|(name, value)| Some(format!("{}={} ", name.to_str()?, value?.to_str()?)));
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let line = words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
     environment.collect::<String>() + &line

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use crate::step::{self, Steps, cargo, has_nextest, passes};
 use crate::consumer;
+use crate::step::{self, Steps, cargo, has_nextest, passes};
 
 /// Runs every test in the order in which a failure is cheapest to understand.
 pub(crate) fn run(rest: &[String]) -> ExitCode {
@@ -76,7 +76,9 @@ pub(crate) fn tidy() -> ExitCode {
     if step::answers("deny") {
         steps.run("licences and dependencies", || passes(&mut cargo(&["deny", "check"])));
     } else {
-        println!("\ncargo-deny is not installed: licences and dependencies were NOT checked (cargo install cargo-deny)");
+        println!(
+            "\ncargo-deny is not installed: licences and dependencies were NOT checked (cargo install cargo-deny)"
+        );
     }
     steps.finish()
 }

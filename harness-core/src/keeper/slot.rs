@@ -102,10 +102,14 @@ impl Slot {
     /// that it is ending.
     fn try_attach(&self) -> Progress<Option<Attached>> {
         let look = || -> CoreResult<Option<(Ready, ServerState)>> {
+            // Files that a dead keeper left may be torn or strange; whoever starts next removes them.
+            if !self.is_kept() {
+                return Ok(None);
+            }
             let (Some(ready), Some(state)) = (read_json::<Ready>(&self.dir.join("ready.json"))?, self.state()?) else {
                 return Ok(None);
             };
-            Ok((ready.keeper == state.keeper && self.is_kept()).then_some((ready, state)))
+            Ok((ready.keeper == state.keeper).then_some((ready, state)))
         };
         let attach = || -> CoreResult<Progress<Option<Attached>>> {
             let Some((ready, before)) = look()? else { return Ok(Progress::Ready(None)) };

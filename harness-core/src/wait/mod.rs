@@ -37,9 +37,9 @@ pub enum Progress<T> {
     Failed(Error),
 }
 
-impl<T, E: std::fmt::Display> From<std::result::Result<T, E>> for Progress<T> {
+impl<T, E: std::fmt::Display> From<Result<T, E>> for Progress<T> {
     /// An `Ok` is ready, an `Err` is a status: connection refused now may be an answer later.
-    fn from(result: std::result::Result<T, E>) -> Self {
+    fn from(result: Result<T, E>) -> Self {
         match result {
             Ok(value) => Self::Ready(value),
             Err(error) => Self::NotYet(error.to_string()),

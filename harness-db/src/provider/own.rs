@@ -92,10 +92,15 @@ fn data_dir(scope: &TestScope, main: &Exec) -> CoreResult<String> {
     if let Some(user) = &main.user
         && rustix::process::geteuid().is_root()
     {
-        let (uid, gid) = ids(user)?;
-        chown(&data, Some(uid), Some(gid))?;
+        hand_over(&data, user)?;
     }
     Ok(data.display().to_string())
+}
+
+/// Makes a directory the property of a user.
+pub(crate) fn hand_over(dir: &Path, user: &str) -> CoreResult {
+    let (uid, gid) = ids(user)?;
+    Ok(chown(dir, Some(uid), Some(gid))?)
 }
 
 /// User and group id of a user of this machine.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use harness_core::wait::{Progress, wait_for};
 use harness_db::Template;
+use harness_db::sqlx::postgres::PgConnectOptions;
 use harness_db::sqlx::{self, Connection as _, PgConnection};
 
 /// Rounds; ours and the bare work are interleaved, so that noise of the machine meets both.
@@ -29,13 +30,18 @@ async fn nothing_is_made_ahead(admin: &mut PgConnection) -> harness_db::CoreResu
 }
 
 /// One database by hand, over a session that is open: clone and connect.
-async fn by_hand(admin: &mut PgConnection, template: &str, strategy: &str, n: usize) -> harness_db::Result<Duration> {
-    let options = admin_options();
+async fn by_hand(
+    admin: &mut PgConnection,
+    base: &PgConnectOptions,
+    template: &str,
+    strategy: &str,
+    n: usize,
+) -> harness_db::Result<Duration> {
     let name = format!("bare_{}_{n}", std::process::id());
     let begun = Instant::now();
     let text = format!("create database {name} template {template} strategy {strategy}");
     sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(&mut *admin).await?;
-    let connection = PgConnection::connect_with(&options.database(&name)).await?;
+    let connection = PgConnection::connect_with(&base.clone().database(&name)).await?;
     let took = begun.elapsed();
     connection.close().await?;
     let text = format!("drop database {name} with (force)");
@@ -43,17 +49,11 @@ async fn by_hand(admin: &mut PgConnection, template: &str, strategy: &str, n: us
     Ok(took)
 }
 
-fn admin_options() -> sqlx::postgres::PgConnectOptions {
-    BASE.get().cloned().unwrap_or_default()
-}
-
-static BASE: std::sync::OnceLock<sqlx::postgres::PgConnectOptions> = std::sync::OnceLock::new();
-
 #[tokio::test]
 async fn later_database_costs_no_more_than_a_bare_clone_and_connect() -> harness_db::Result {
     let first = SCHEMA.database().await?;
-    BASE.get_or_init(|| first.server().options().clone());
-    let mut admin = PgConnection::connect_with(&admin_options()).await?;
+    let base = first.server().options().clone();
+    let mut admin = PgConnection::connect_with(&base).await?;
     let query = "select datname::text from pg_database where datname like 'h\\_t\\_%' order by oid desc limit 1";
     let template: String = sqlx::query_scalar(query).fetch_one(&mut admin).await?;
     let (mut ours, mut copied, mut logged) = (Vec::new(), Vec::new(), Vec::new());
@@ -65,8 +65,8 @@ async fn later_database_costs_no_more_than_a_bare_clone_and_connect() -> harness
         pair.0.close().await?;
         pair.1.close().await?;
         nothing_is_made_ahead(&mut admin).await?;
-        copied.push(by_hand(&mut admin, &template, "file_copy", 2 * round).await?);
-        logged.push(by_hand(&mut admin, &template, "wal_log", 2 * round + 1).await?);
+        copied.push(by_hand(&mut admin, &base, &template, "file_copy", 2 * round).await?);
+        logged.push(by_hand(&mut admin, &base, &template, "wal_log", 2 * round + 1).await?);
     }
     // The bare work is done the better of the two ways.
     let (ours, bare) = (median(&mut ours), median(&mut copied).min(median(&mut logged)));

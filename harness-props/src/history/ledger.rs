@@ -16,8 +16,9 @@ const SHOWN: usize = 5;
 /// A 64-bit FNV-1a checksum, printed as 16 hexadecimal digits: damage detection, not security.
 #[must_use]
 pub fn checksum(payload: &str) -> String {
-    let hash =
-        payload.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    let hash = payload
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
     format!("{hash:016x}")
 }
 

@@ -45,7 +45,10 @@ pub(crate) async fn invalidation(cx: &mut Scenario<World>) -> Result {
             Err(error) => return Err(error.into()),
         }
     }
-    cx.check("no stale read after the bound", Outcome::pass(format!("{WRITES} writes, two instances, both directions")));
+    cx.check(
+        "no stale read after the bound",
+        Outcome::pass(format!("{WRITES} writes, two instances, both directions")),
+    );
     cx.durations("cache.invalidation", &nanos);
     Ok(())
 }

@@ -59,7 +59,8 @@ pub(crate) async fn no_deadlock(cx: &mut Scenario<World>) -> Result {
         async move {
             let mut moved = 0;
             for round in 0..TRANSFERS {
-                let (from, to) = if (agent + round) % 2 == 0 { ("account-1", "account-2") } else { ("account-2", "account-1") };
+                let (from, to) =
+                    if (agent + round) % 2 == 0 { ("account-1", "account-2") } else { ("account-2", "account-1") };
                 let body = json!({"from": from, "to": to, "amount": 1});
                 moved += u64::from(http.post("/v1/transfer", &body).await?.is_success());
             }

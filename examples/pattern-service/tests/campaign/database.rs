@@ -51,7 +51,10 @@ pub(crate) async fn vector_search(cx: &mut Scenario<World>) -> Result {
                             let answer = member.request(call).await?;
                             let took = begun.elapsed().as_nanos() as u64;
                             let distances = distances(&answer.at::<Vec<serde_json::Value>>("/results")?)?;
-                            found.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((query, distances, took));
+                            found
+                                .lock()
+                                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                                .push((query, distances, took));
                         }
                         CoreResult::Ok(())
                     }
@@ -112,7 +115,9 @@ fn phrase(n: usize) -> String {
 fn distances(hits: &[serde_json::Value]) -> CoreResult<Vec<f64>> {
     hits.iter()
         .map(|hit| {
-            hit["distance"].as_f64().ok_or_else(|| Error::new(ErrorKind::Protocol, format!("a hit without distance: {hit}")))
+            hit["distance"]
+                .as_f64()
+                .ok_or_else(|| Error::new(ErrorKind::Protocol, format!("a hit without distance: {hit}")))
         })
         .collect()
 }

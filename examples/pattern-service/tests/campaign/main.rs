@@ -180,8 +180,10 @@ fn recovery_phase(phase: Phase<World>) -> Phase<World> {
         .criterion(limit("recovery.first_success", "T-147", "< 10 s", Some("< 20 s")))
         .criterion(limit("outage.answer.max", "T-140", "< 2 s", None))
         .criterion(limit("outage.typed_errors", "T-145", ">= 100 %", Some(">= 95 %")))
-        .expects("while Postgres is stopped every call gets a typed error in bounded time; afterwards the service \
-                  recovers without a restart and no acknowledged record is missing")
+        .expects(
+            "while Postgres is stopped every call gets a typed error in bounded time; afterwards the service \
+                  recovers without a restart and no acknowledged record is missing",
+        )
         .remedy("read service.log from the fault mark on; lost ids are listed with the history in the evidence")
         .limit(minutes(2))
 }

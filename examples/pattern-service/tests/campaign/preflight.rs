@@ -49,8 +49,10 @@ fn postgres_probes(world: &Arc<World>) -> Vec<Probe> {
         Probe::new(name, async move || body(url.clone()).await).requirement(requirement)
     };
     vec![
-        probe("Postgres answers SELECT 1", "T-067", |url| Box::pin(async move { postgres::answers(&url, LIMIT).await }))
-            .remedy("harness doctor"),
+        probe("Postgres answers SELECT 1", "T-067", |url| {
+            Box::pin(async move { postgres::answers(&url, LIMIT).await })
+        })
+        .remedy("harness doctor"),
         probe("Postgres is 15 or later", "T-017", |url| Box::pin(async move { postgres::version(&url).await }))
             .remedy("set HARNESS_POSTGRES_IMAGE to a later one"),
         probe("pgvector in the test database", "T-068", |url| Box::pin(async move { postgres::vector(&url).await }))
@@ -60,7 +62,9 @@ fn postgres_probes(world: &Arc<World>) -> Vec<Probe> {
         })
         .remedy("point TMWS_DATABASE_URL at it"),
         probe("IVFFlat index on every vector column", "T-021", |url| {
-            Box::pin(async move { postgres::vector_indexes(&url, "ivfflat", &[("pattern_vectors", "embedding")]).await })
+            Box::pin(
+                async move { postgres::vector_indexes(&url, "ivfflat", &[("pattern_vectors", "embedding")]).await },
+            )
         })
         .remedy("the service creates it when it starts; see its log"),
         probe("pool of 10 and 20 more", "T-020", |url| Box::pin(async move { pool(&url).await }))
@@ -86,10 +90,14 @@ fn redis_probes(world: &Arc<World>) -> Vec<Probe> {
         Probe::new("Redis is 7 or later", async move || redis::version(&version_url, portable).await)
             .requirement("T-023")
             .remedy("set HARNESS_REDIS_IMAGE to a later one"),
-        probe("tests use logical database 1", "T-024", |url| Box::pin(async move { redis::index(&url, REDIS_INDEX.into()) }))
-            .remedy("end TMWS_REDIS_URL with /1"),
-        probe("eviction is allkeys-lru", "T-025", |url| Box::pin(async move { redis::eviction(&url, "allkeys-lru").await }))
-            .remedy("maxmemory-policy allkeys-lru"),
+        probe("tests use logical database 1", "T-024", |url| {
+            Box::pin(async move { redis::index(&url, REDIS_INDEX.into()) })
+        })
+        .remedy("end TMWS_REDIS_URL with /1"),
+        probe("eviction is allkeys-lru", "T-025", |url| {
+            Box::pin(async move { redis::eviction(&url, "allkeys-lru").await })
+        })
+        .remedy("maxmemory-policy allkeys-lru"),
         probe("memory ceiling is 1 GB", "T-026", |url| {
             Box::pin(async move { redis::max_memory(&url, redis::GIBIBYTE).await })
         })

@@ -67,11 +67,16 @@ pub(crate) async fn welcome(cx: &mut Scenario<World>) -> Result {
     let mut ws = Ws::builder(world.service_ws("/ws/mcp")).query("agent_id", name).connect().await?;
     let first = ws.receive().within(FRAME).await?;
     let took = begun.elapsed();
-    let frame = first.json().ok_or_else(|| Error::new(ErrorKind::Protocol, format!("the first frame is no JSON: {first:?}")))?;
+    let frame = first
+        .json()
+        .ok_or_else(|| Error::new(ErrorKind::Protocol, format!("the first frame is no JSON: {first:?}")))?;
     cx.metric("websocket.welcome", Measured::time(took, 1));
     cx.check("method is `welcome`", equal(&frame["method"], &json!("welcome")));
     let session = frame["params"]["session_id"].as_str().unwrap_or_default();
-    cx.check("session_id is there", if session.is_empty() { Outcome::fail(frame.to_string()) } else { Outcome::pass(session) });
+    cx.check(
+        "session_id is there",
+        if session.is_empty() { Outcome::fail(frame.to_string()) } else { Outcome::pass(session) },
+    );
     cx.check("agent_id is decoded and echoed", equal(&frame["params"]["agent_id"], &json!(name)));
     ws.close().await?;
     let refused = match Ws::connect(world.service_ws("/ws/mcp")).await {
@@ -87,5 +92,9 @@ pub(crate) async fn welcome(cx: &mut Scenario<World>) -> Result {
 }
 
 fn equal(found: &Value, expected: &Value) -> Outcome {
-    if found == expected { Outcome::pass(found.to_string()) } else { Outcome::fail(format!("{found} instead of {expected}")) }
+    if found == expected {
+        Outcome::pass(found.to_string())
+    } else {
+        Outcome::fail(format!("{found} instead of {expected}"))
+    }
 }

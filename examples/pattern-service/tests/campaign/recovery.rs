@@ -32,14 +32,14 @@ pub(crate) async fn database_loss(cx: &mut Scenario<World>) -> Result {
     let postgres = world.postgres()?;
     let history = Arc::new(History::default());
     let marks = Marks::default();
-    let load = Load::open(per_second(WRITES))
-        .hold(BEFORE + OUTAGE + secs(AFTER))
-        .limit(HANG)
-        .marks(&marks)
-        .flow("write", 1, {
+    let load = Load::open(per_second(WRITES)).hold(BEFORE + OUTAGE + secs(AFTER)).limit(HANG).marks(&marks).flow(
+        "write",
+        1,
+        {
             let (http, history, run) = (world.http.clone(), Arc::clone(&history), world.unique()?);
             move |iteration| write(http.clone(), Arc::clone(&history), format!("{run}-{:05}", iteration.n()))
-        });
+        },
+    );
     let fault = async {
         pause(BEFORE).await;
         marks.add("stop");
@@ -85,7 +85,10 @@ fn judge_recovery(cx: &Scenario<World>, attempts: &[Attempt], healed: Instant) {
     match first {
         Some(attempt) => cx.metric("recovery.first_success", Measured::time(since(attempt), 1)),
         None => {
-            cx.check("writes succeed again without a restart", Outcome::fail("no write succeeded after the database was back"));
+            cx.check(
+                "writes succeed again without a restart",
+                Outcome::fail("no write succeeded after the database was back"),
+            );
             return;
         }
     }
@@ -93,7 +96,9 @@ fn judge_recovery(cx: &Scenario<World>, attempts: &[Attempt], healed: Instant) {
     cx.check(
         "writes succeed again without a restart",
         match steady {
-            Some(window) => Outcome::pass(format!("steady {:.2} s after the database was back", since(window[0]).as_secs_f64())),
+            Some(window) => {
+                Outcome::pass(format!("steady {:.2} s after the database was back", since(window[0]).as_secs_f64()))
+            }
             None => Outcome::fail(format!("never {STEADY} successes in a row after the database was back")),
         },
     );
@@ -109,7 +114,8 @@ async fn judge_ledger(cx: &Scenario<World>, world: &World, attempts: &[Attempt])
         }
     }
     let prefix = attempts.first().and_then(|attempt| attempt.id.rsplit_once('-')).map_or("", |(prefix, _)| prefix);
-    let found: Vec<Value> = world.http.get("/v1/records").query("prefix", prefix).await?.expect_status(200)?.at("/records")?;
+    let found: Vec<Value> =
+        world.http.get("/v1/records").query("prefix", prefix).await?.expect_status(200)?.at("/records")?;
     let field = |record: &Value, name: &str| record[name].as_str().unwrap_or_default().to_owned();
     let recovered: Vec<_> =
         found.iter().map(|record| Recovered::intact(field(record, "id"), &field(record, "payload"))).collect();

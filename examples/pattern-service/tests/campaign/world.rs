@@ -95,7 +95,9 @@ impl World {
         if postgres.capabilities().pg_stat_statements {
             let view = harness_db::observe(&database).await?;
             let created = sqlx::query("create extension if not exists pg_stat_statements").execute(view.pool()).await;
-            created.map_err(|error| Error::new(ErrorKind::Connect, "could not create pg_stat_statements").caused_by(error))?;
+            created.map_err(|error| {
+                Error::new(ErrorKind::Connect, "could not create pg_stat_statements").caused_by(error)
+            })?;
         }
         let service = start_service("pattern-service", &scope, &urls, &model.url(), setup.plants()).await?;
         let urls = Urls { service: format!("http://{}", service.address()), ..urls };

@@ -1,6 +1,8 @@
 //! How each provider would start a server: programs and settings as data. Nothing starts here.
 
 #[cfg(feature = "postgres")]
+mod cluster;
+#[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
@@ -62,16 +64,28 @@ fn run_command(command: &CommandLine) -> std::io::Result<Ran> {
     Ok(Ran { code: done.code, stdout: done.stdout, stderr: done.stderr })
 }
 
+/// The cache of this user.
+#[cfg(feature = "portable")]
+fn cache_dir() -> Option<std::path::PathBuf> {
+    super::portable::default_cache_dir(rustix::process::geteuid().is_root(), &variables())
+}
+
+/// Without portable binaries there is no cache.
+#[cfg(all(feature = "postgres", not(feature = "portable")))]
+fn cache_dir() -> Option<std::path::PathBuf> {
+    None
+}
+
 #[cfg(feature = "portable")]
 fn portable(kind: super::portable::Portable) -> Result<super::portable::Binaries, Attempt> {
-    use super::portable::{FetchOptions, default_cache_dir, fetch};
+    use super::portable::{FetchOptions, fetch};
 
     let failed = |outcome: String| {
         Attempt::failed(Provider::Portable, outcome, Some(&format!("harness provision --only {}", kind.word())))
     };
     let vars = variables();
-    let cache = default_cache_dir(rustix::process::geteuid().is_root(), &vars)
-        .ok_or_else(|| failed("no cache directory: neither HOME nor XDG_CACHE_HOME is set".into()))?;
+    let cache =
+        cache_dir().ok_or_else(|| failed("no cache directory: neither HOME nor XDG_CACHE_HOME is set".into()))?;
     let options = FetchOptions {
         offline: Settings::get().offline,
         cache_dir: &cache,

@@ -9,7 +9,7 @@ use harness_core::service::{ContainerSpec, Exec, Signal};
 use super::not_compiled;
 #[cfg(feature = "portable")]
 use super::portable;
-use super::{Recipe, image};
+use super::{Recipe, cluster, image};
 use crate::env::DbSettings;
 use crate::provider::image::POSTGRES_IMAGES;
 #[cfg(feature = "portable")]
@@ -58,10 +58,6 @@ pub(crate) fn recipe(provider: Provider, settings: &[(&str, &str)], vector: bool
 }
 
 fn process(bin_dir: &Path, version: &str, stat_statements: bool, settings: &[(&str, &str)]) -> Recipe {
-    let locale = if cfg!(target_os = "macos") { "en_US.UTF-8" } else { "C.UTF-8" };
-    let initdb =
-        Exec::new(bin_dir.join("initdb")).args(["-D", "{data}", "-U", "postgres", "-A", "trust", "-E", "UTF8"]);
-    let initdb = initdb.args([&format!("--locale={locale}"), "--no-sync", "--no-instructions"]);
     let mut server = Exec::new(bin_dir.join("postgres")).args(["-D", "{data}", "-p", "{port}"]);
     server = server.args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]);
     server = server.args(flags(settings, stat_statements));
@@ -70,7 +66,7 @@ fn process(bin_dir: &Path, version: &str, stat_statements: bool, settings: &[(&s
     let user = server_user();
     Recipe {
         what: format!("PostgreSQL {version} in {}", bin_dir.display()),
-        prepare: vec![drop_to(initdb, user)],
+        prepare: cluster::prepare(bin_dir, version, user),
         main: Main::Process(drop_to(server, user)),
     }
 }

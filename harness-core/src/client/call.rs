@@ -1,0 +1,315 @@
+//! One call: built, awaited, and explained when it fails.
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use reqwest::header::{HeaderName, HeaderValue};
+use serde::Serialize;
+
+use super::answer::Answer;
+use super::http::{CORRELATION_HEADER, Http, Limits};
+use super::mask;
+use crate::error::{CoreResult, Error, ErrorKind};
+use crate::wait::seconds;
+
+/// How far a call got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Stage {
+    /// Making the request.
+    Build,
+    /// Opening the socket.
+    Connect,
+    /// Waiting for the status line and the headers.
+    FirstByte,
+    /// Reading the body.
+    Body,
+    /// Judging the whole answer.
+    Answer,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Build => "build",
+            Self::Connect => "connect",
+            Self::FirstByte => "first byte",
+            Self::Body => "body",
+            Self::Answer => "answer",
+        })
+    }
+}
+
+/// The facts of a failed call, kept as the source of its [`Error`]; see [`CallFailure::of`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CallFailure {
+    /// The method, `POST`.
+    pub method: String,
+    /// The whole address, secrets masked.
+    pub url: String,
+    /// How far it got.
+    pub stage: Stage,
+    /// Whether a limit cut it.
+    pub timed_out: bool,
+    /// The status, if one came.
+    pub status: Option<u16>,
+    /// The beginning of the body, secrets masked; empty if none came.
+    pub body: String,
+    /// The value of the correlation header.
+    pub correlation: String,
+    pub(super) detail: String,
+}
+
+impl CallFailure {
+    /// The facts behind an error of this client, if it is one.
+    #[must_use]
+    pub fn of(error: &Error) -> Option<&Self> {
+        std::error::Error::source(error)?.downcast_ref()
+    }
+
+    /// The error that a person reads.
+    pub(super) fn into_error(self, kind: ErrorKind, what: &str) -> Error {
+        let head = format!("{} {} {what}", self.method, self.url);
+        let mut error = Error::new(kind, head).tried(format!("correlation id {}", self.correlation));
+        if !self.body.is_empty() {
+            error = error.tried(format!("body begins: {}", self.body));
+        }
+        if self.stage == Stage::Connect {
+            error = error.remedy("is the service started, and is this its address?");
+        }
+        error.caused_by(self)
+    }
+}
+
+impl fmt::Display for CallFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stage {}", self.stage)?;
+        if let Some(status) = self.status {
+            write!(f, ", status {status}")?;
+        }
+        if !self.detail.is_empty() {
+            write!(f, ", {}", self.detail)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for CallFailure {}
+
+/// A call being prepared; `.await` sends it.
+#[must_use = "a call is sent when it is awaited"]
+#[derive(Debug)]
+pub struct Call {
+    http: Http,
+    method: Method,
+    url: String,
+    headers: Vec<(String, String)>,
+    body: Option<Vec<u8>>,
+    correlation: String,
+    limits: Limits,
+    defect: Option<String>,
+}
+
+impl Call {
+    pub(super) fn new(http: Http, method: Method, url: String, correlation: String) -> Self {
+        let limits = http.shared.limits;
+        Self { http, method, url, headers: Vec::new(), body: None, correlation, limits, defect: None }
+    }
+
+    /// Sends a header; a later one of the same name replaces an earlier one.
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        let (name, value) = (name.into(), value.into());
+        if name.eq_ignore_ascii_case(CORRELATION_HEADER) {
+            self.correlation = value;
+            return self;
+        }
+        self.headers.retain(|(old, _)| !old.eq_ignore_ascii_case(&name));
+        self.headers.push((name, value));
+        self
+    }
+
+    /// Sends `Authorization: Bearer …`.
+    pub fn bearer(self, token: &str) -> Self {
+        self.header("authorization", format!("Bearer {token}"))
+    }
+
+    /// Adds a query parameter, percent-encoded.
+    pub fn query(mut self, name: &str, value: &str) -> Self {
+        match reqwest::Url::parse(&self.url) {
+            Ok(mut url) => {
+                url.query_pairs_mut().append_pair(name, value);
+                self.url = url.into();
+            }
+            Err(error) => self.defect = Some(error.to_string()),
+        }
+        self
+    }
+
+    /// Sends a JSON body.
+    pub fn json(mut self, body: &(impl Serialize + ?Sized)) -> Self {
+        match serde_json::to_vec(body) {
+            Ok(bytes) => self.body = Some(bytes),
+            Err(error) => self.defect = Some(format!("the body cannot be written as JSON: {error}")),
+        }
+        self.header("content-type", "application/json")
+    }
+
+    /// Sends bytes as they are, to show a service what it does not expect.
+    pub fn raw(mut self, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
+        self.body = Some(body.into());
+        self.header("content-type", content_type)
+    }
+
+    /// Limits the time to the first byte of the answer, from the start of the call.
+    pub fn first_byte(mut self, limit: Duration) -> Self {
+        self.limits.first_byte = limit;
+        self
+    }
+
+    /// Limits the whole call, from its start to the last byte.
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.limits.total = limit;
+        self
+    }
+
+    async fn run(mut self) -> CoreResult<Answer> {
+        let begun = Instant::now();
+        let client = self.http.shared.client.clone();
+        let request = self.build(&client)?;
+        let first = self.limits.first_byte.min(self.limits.total);
+        let mut response = match tokio::time::timeout(first, client.execute(request)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Err(self.broken(&error)),
+            Err(_) => return Err(self.late(Stage::FirstByte, first, None, &[])),
+        };
+        let (status, first_byte) = (response.status().as_u16(), begun.elapsed());
+        let headers = std::mem::take(response.headers_mut());
+        let largest = self.http.shared.largest_body;
+        let mut body = Vec::new();
+        loop {
+            let left = self.limits.total.saturating_sub(begun.elapsed());
+            match tokio::time::timeout(left, response.chunk()).await {
+                Ok(Ok(Some(chunk))) if body.len() + chunk.len() > largest => {
+                    let failure = self.failure(Stage::Body, Some(status), &body);
+                    return Err(failure.into_error(ErrorKind::Protocol, &format!("sent more than {largest} bytes")));
+                }
+                Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
+                Ok(Ok(None)) => break,
+                Ok(Err(error)) => {
+                    let mut failure = self.failure(Stage::Body, Some(status), &body);
+                    failure.detail = deepest(&error);
+                    let what = format!("broke off after {} bytes of the body", body.len());
+                    return Err(failure.into_error(ErrorKind::Protocol, &what));
+                }
+                Err(_) => return Err(self.late(Stage::Body, self.limits.total, Some(status), &body)),
+            }
+        }
+        let (method, url) = (self.method.to_string(), mask::url(&self.url));
+        Ok(Answer {
+            method,
+            url,
+            correlation: self.correlation,
+            status,
+            headers,
+            body,
+            first_byte,
+            took: begun.elapsed(),
+        })
+    }
+
+    fn build(&mut self, client: &reqwest::Client) -> CoreResult<reqwest::Request> {
+        let refuse = |call: &Self, why: String| {
+            let mut failure = call.failure(Stage::Build, None, &[]);
+            failure.detail = why;
+            failure.into_error(ErrorKind::Config, "cannot be sent")
+        };
+        if let Some(why) = self.defect.take() {
+            return Err(refuse(self, why));
+        }
+        let mut request = client.request(self.method.clone(), &self.url);
+        for (name, value) in self.headers.iter().chain([&(CORRELATION_HEADER.to_owned(), self.correlation.clone())]) {
+            let name = HeaderName::try_from(name.as_str())
+                .map_err(|_| refuse(self, format!("`{name}` is not a header name")))?;
+            let value = HeaderValue::try_from(value.as_str())
+                .map_err(|_| refuse(self, format!("the value of header `{name}` has forbidden characters")))?;
+            request = request.header(name, value);
+        }
+        if let Some(body) = self.body.take() {
+            request = request.body(body);
+        }
+        request.build().map_err(|error| refuse(self, deepest(&error)))
+    }
+
+    fn failure(&self, stage: Stage, status: Option<u16>, body: &[u8]) -> CallFailure {
+        CallFailure {
+            method: self.method.to_string(),
+            url: mask::url(&self.url),
+            stage,
+            timed_out: false,
+            status,
+            body: excerpt(body),
+            correlation: self.correlation.clone(),
+            detail: String::new(),
+        }
+    }
+
+    fn late(&self, stage: Stage, limit: Duration, status: Option<u16>, body: &[u8]) -> Error {
+        let mut failure = self.failure(stage, status, body);
+        failure.timed_out = true;
+        failure.detail = format!("limit {}", seconds(limit));
+        let what = match stage {
+            Stage::Connect => format!("could not connect within {}", seconds(limit)),
+            Stage::Body => format!("had not sent its whole body within {}", seconds(limit)),
+            _ => format!("gave no first byte within {}", seconds(limit)),
+        };
+        failure.into_error(ErrorKind::Timeout, &what)
+    }
+
+    /// What `execute` says when it fails before the headers.
+    fn broken(&self, error: &reqwest::Error) -> Error {
+        if error.is_connect() && error.is_timeout() {
+            return self.late(Stage::Connect, self.limits.connect, None, &[]);
+        }
+        let (stage, kind, what) = if error.is_connect() {
+            (Stage::Connect, ErrorKind::Connect, "could not connect")
+        } else {
+            (Stage::FirstByte, ErrorKind::Protocol, "got no HTTP answer")
+        };
+        let mut failure = self.failure(stage, None, &[]);
+        failure.detail = deepest(error);
+        failure.into_error(kind, what)
+    }
+}
+
+impl IntoFuture for Call {
+    type Output = CoreResult<Answer>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+/// The beginning of a body, readable and without secrets.
+pub(super) fn excerpt(body: &[u8]) -> String {
+    const LENGTH: usize = 512;
+    let cut = &body[..body.len().min(LENGTH)];
+    let mut text = mask::text(&String::from_utf8_lossy(cut));
+    if body.len() > LENGTH {
+        text.push_str(&format!(" … ({} bytes)", body.len()));
+    }
+    text
+}
+
+/// The last cause, which is the one that tells something.
+fn deepest(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    mask::text(&cause.to_string())
+}

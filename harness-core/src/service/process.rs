@@ -1,0 +1,102 @@
+//! Processes of which we know more than a number: number and start time together are never reused.
+
+use std::os::unix::ffi::OsStrExt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Signal;
+use crate::run::process_start;
+
+/// A variable every started process inherits; it names who owns the process. The keeper and the sweep find
+/// grandchildren by it that left their process group.
+pub(crate) const OWNER_VARIABLE: &str = "HARNESS_LEASE";
+
+/// One process, for ever: its id and its start in clock ticks since boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// Process id.
+    pub pid: u32,
+    /// Start time, `/proc/<pid>/stat` field 22.
+    pub start: u64,
+}
+
+impl ProcessId {
+    /// This process.
+    #[must_use]
+    pub fn own() -> Self {
+        let pid = std::process::id();
+        Self { pid, start: process_start(pid).unwrap_or_default() }
+    }
+
+    /// The process that has this id now, if there is one.
+    #[must_use]
+    pub fn of(pid: u32) -> Option<Self> {
+        Some(Self { pid, start: process_start(pid)? })
+    }
+
+    /// True while it runs. A zombie does not run any more.
+    #[must_use]
+    pub fn is_alive(self) -> bool {
+        process_start(self.pid) == Some(self.start)
+            && state_of(self.pid).is_some_and(|state| !matches!(state, 'Z' | 'X'))
+    }
+
+    /// Sends a signal to exactly this process. True when it was there.
+    pub(crate) fn signal(self, signal: Signal) -> bool {
+        let Some(pid) = rustix::process::Pid::from_raw(self.pid.cast_signed()) else { return false };
+        #[cfg(target_os = "linux")]
+        {
+            // The descriptor pins the process, so that the check of the start time cannot go stale before the signal.
+            let Ok(pinned) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else {
+                return false;
+            };
+            self.is_alive() && rustix::process::pidfd_send_signal(&pinned, signal.to_rustix()).is_ok()
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            self.is_alive() && rustix::process::kill_process(pid, signal.to_rustix()).is_ok()
+        }
+    }
+
+    /// Sends a signal to the group this process leads. True when anybody was there.
+    ///
+    /// A number that was reused in the meantime is left alone: while members of the old group live, the kernel gives
+    /// its number to nobody.
+    pub(crate) fn signal_group(self, signal: Signal) -> bool {
+        let reused = process_start(self.pid).is_some_and(|start| start != self.start);
+        match rustix::process::Pid::from_raw(self.pid.cast_signed()) {
+            Some(group) if !reused => rustix::process::kill_process_group(group, signal.to_rustix()).is_ok(),
+            _ => false,
+        }
+    }
+}
+
+/// The state letter of a process (`R`, `S`, `T`, `Z`, …), `proc_pid_stat(5)` field 3.
+pub(crate) fn state_of(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
+/// The parent of a process.
+#[cfg(test)]
+pub(crate) fn group_of(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(2)?.parse().ok()
+}
+
+/// Every living process whose owner variable satisfies the predicate, this process excepted.
+pub(crate) fn owned_by(owner: impl Fn(&str) -> bool) -> Vec<ProcessId> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let prefix = format!("{OWNER_VARIABLE}=").into_bytes();
+    entries
+        .flatten()
+        .filter_map(|entry| std::str::from_utf8(entry.file_name().as_bytes()).ok()?.parse().ok())
+        .filter(|pid| *pid != std::process::id())
+        .filter_map(|pid| {
+            let found = ProcessId::of(pid)?;
+            let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+            let value = environment.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(&*prefix))?;
+            (owner(&String::from_utf8_lossy(value)) && found.is_alive()).then_some(found)
+        })
+        .collect()
+}

@@ -1,0 +1,9 @@
+//! Tests of this crate that need processes of their own, in one binary.
+
+mod act;
+#[cfg(feature = "containers")]
+mod container;
+mod keeper;
+mod scope;
+mod service;
+mod world;

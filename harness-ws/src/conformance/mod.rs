@@ -1,0 +1,178 @@
+//! Numbered checks of a JSON-RPC 2.0 server over WebSocket, each with its section of the specification.
+//!
+//! Silence is proven by a fence: a call whose answer ends the waiting. Every check has a connection of its own. A
+//! check judges its own rule only and is lenient about the rest, so that one defect turns one check red. When the
+//! server does not answer a plain call at all, everything else is without evidence.
+//!
+//! Where silence is right, a server that answers out of order could answer the fence before it breaks the silence;
+//! where
+//! a reply is due, it is waited for beyond the fence.
+//!
+//! WebSocket is not an official MCP transport: these checks are about JSON-RPC framing, not a certificate for MCP.
+
+mod batches;
+mod line;
+mod messages;
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use harness_core::CoreResult;
+use harness_props::Outcome;
+use serde_json::{Value, json};
+
+use self::line::{Line, Verdict};
+use crate::findings::{Finding, Findings};
+use crate::jsonrpc::Call;
+use crate::ws::Ws;
+
+/// What a server does with a batch (section 6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Batches {
+    /// Answers it, as JSON-RPC 2.0 and MCP 2025-03-26 say.
+    #[default]
+    Answered,
+    /// Refuses it with one -32600, as MCP from 2025-06-18 on, which has no batches.
+    Refused,
+}
+
+/// What the first frame of a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum WelcomeFrame {
+    /// `{"method": "welcome", "params": {"session_id": …}}` may come and is passed over.
+    #[default]
+    Skipped,
+    /// It must come, which is a check of its own.
+    Required,
+}
+
+/// What the checks need to know about the server.
+#[derive(Debug, Clone)]
+pub struct Options {
+    known: Call,
+    invalid: Option<Call>,
+    batches: Batches,
+    welcome: WelcomeFrame,
+    opening: Vec<Value>,
+    limit: Duration,
+    absent_id: bool,
+}
+
+impl Default for Options {
+    /// The method `ping` answers; `tools/call` with a number as its name has invalid parameters; batches are answered.
+    fn default() -> Self {
+        Self {
+            known: Call::new("ping", Value::Null),
+            invalid: Some(Call::new("tools/call", json!({"name": 42}))),
+            batches: Batches::default(),
+            welcome: WelcomeFrame::default(),
+            opening: Vec::new(),
+            limit: Duration::from_secs(2),
+            absent_id: false,
+        }
+    }
+}
+
+impl Options {
+    /// A call that always gives a result, without side effects.
+    #[must_use]
+    pub fn known(mut self, call: Call) -> Self {
+        self.known = call;
+        self
+    }
+
+    /// A call whose parameters the server must refuse, or `None` if it has no such method.
+    #[must_use]
+    pub fn invalid_params(mut self, call: Option<Call>) -> Self {
+        self.invalid = call;
+        self
+    }
+
+    /// What the server does with batches.
+    #[must_use]
+    pub fn batches(mut self, batches: Batches) -> Self {
+        self.batches = batches;
+        self
+    }
+
+    /// What the first frame is.
+    #[must_use]
+    pub fn welcome(mut self, welcome: WelcomeFrame) -> Self {
+        self.welcome = welcome;
+        self
+    }
+
+    /// Sends these messages first on every connection; requests among them are waited for, such as `initialize`.
+    #[must_use]
+    pub fn opening(mut self, messages: impl IntoIterator<Item = Value>) -> Self {
+        self.opening = messages.into_iter().collect();
+        self
+    }
+
+    /// How long an answer may take; 2 s unless told.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Accepts an error without `id` where the request's id could not be read, as MCP schemas from 2025-11-25 on do.
+    #[must_use]
+    pub fn absent_error_id(mut self) -> Self {
+        self.absent_id = true;
+        self
+    }
+}
+
+/// One check.
+struct Check {
+    id: &'static str,
+    source: &'static str,
+    rule: &'static str,
+    run: for<'a> fn(&'a Options, Line) -> BoxFuture<'a, CoreResult<Verdict>>,
+}
+
+/// Runs every JSON-RPC check against a server.
+///
+/// ```
+/// # async fn example(url: &str) -> harness_ws::Result {
+/// use harness_ws::conformance::{self, Options, WelcomeFrame};
+///
+/// let options = Options::default().welcome(WelcomeFrame::Required);
+/// conformance::jsonrpc(url, options).await?.at_least(30).assert();
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// When no connection can be opened at all, as [`Ws::connect`]; what goes wrong later is in the findings.
+pub async fn jsonrpc(url: impl AsRef<str>, options: Options) -> CoreResult<Findings> {
+    let url = url.as_ref();
+    let first = Ws::connect(url).await?;
+    let target = first.url().to_owned();
+    drop(first);
+    let (mut list, mut answers) = (Vec::new(), true);
+    for check in messages::CHECKS.iter().chain(batches::CHECKS) {
+        let is_base = check.id == messages::BASE;
+        let verdict = if answers || check.id == messages::WELCOME {
+            run(check, url, &options).await
+        } else {
+            Verdict::bare(Outcome::no_evidence(format!("the server does not answer a plain call ({})", messages::BASE)))
+        };
+        answers &= !is_base || verdict.outcome.is_pass();
+        let evidence = if verdict.outcome.is_pass() { Vec::new() } else { verdict.evidence };
+        list.push(Finding { id: check.id, source: check.source, rule: check.rule, outcome: verdict.outcome, evidence });
+    }
+    Ok(Findings::new(target, list))
+}
+
+async fn run(check: &Check, url: &str, options: &Options) -> Verdict {
+    let ran = async {
+        let line = Line::open(url, options, check.id == messages::WELCOME).await?;
+        (check.run)(options, line).await
+    };
+    // An error here is the harness failing to come to a conclusion, not a broken rule.
+    ran.await.unwrap_or_else(|error| Verdict::bare(Outcome::no_evidence(error.to_string())))
+}
