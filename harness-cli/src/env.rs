@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// Every variable that can be read as text.
 #[must_use]
-pub fn vars() -> BTreeMap<String, String> {
+pub fn all() -> BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect()

@@ -54,13 +54,13 @@ fn run_report(words: &[&str]) -> u8 {
         [records, "--out", out] => (*records, *out),
         _ => return usage("report takes a directory and --out DIR"),
     };
-    let style = Style::choose(std::io::stdout().is_terminal(), env::vars().get("NO_COLOR").map(String::as_str));
+    let style = Style::choose(std::io::stdout().is_terminal(), env::all().get("NO_COLOR").map(String::as_str));
     report::write(Path::new(records), Path::new(out), style, &mut std::io::stdout())
         .unwrap_or_else(|error| failed(&error))
 }
 
 fn run_doctor() -> u8 {
-    let vars = env::vars();
+    let vars = env::all();
     let machine = doctor::Machine { vars: &vars, uid: rustix::process::getuid().as_raw(), run: &image::run };
     match doctor::doctor(&machine, &mut std::io::stdout()) {
         Ok(diagnosis) => diagnosis.exit_code(),
@@ -69,7 +69,7 @@ fn run_doctor() -> u8 {
 }
 
 fn run_provision(words: &[&str]) -> u8 {
-    let vars = env::vars();
+    let vars = env::all();
     let mut options = provision::Options {
         only: None,
         provider: None,

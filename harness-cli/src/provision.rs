@@ -358,8 +358,30 @@ impl Session<'_, '_> {
         self.run(&CommandLine::new(install, limit))
     }
 
+    /// Installs the distribution's Redis without starting it as a service.
+    fn install_redis(&mut self) -> Result<()> {
+        let Options { run, is_root, .. } = *self.options;
+        if !is_root || !answers(run, "apt-get") {
+            let remedy = "have it installed by root: apt-get install redis-server";
+            return Err(ProvisionError::Tool { tool: "redis-server", remedy });
+        }
+        let limit = Duration::from_secs(300);
+        self.run(&CommandLine::new(["apt-get", "update"], limit))?;
+        // Runlevel 1 is the one in which Debian starts no service (invoke-rc.d(8)).
+        let install = ["env", "RUNLEVEL=1", "apt-get", "install", "-y", "--no-install-recommends", "redis-server"];
+        self.run(&CommandLine::new(install, limit))
+    }
+
     fn use_installed(&mut self, kind: Portable, because: &str) -> Result<Supply> {
-        let found = installed(kind, self.options.vars).map_err(|reason| ProvisionError::NotInstalled { reason })?;
+        let found = match installed(kind, self.options.vars) {
+            Ok(found) => found,
+            // Asked for by name, an installed Redis may be made one; a Postgres with pgvector is in no old distribution.
+            Err(_) if kind == Portable::Redis && self.options.provider == Some(Provider::Local) => {
+                self.install_redis()?;
+                installed(kind, self.options.vars).map_err(|reason| ProvisionError::NotInstalled { reason })?
+            }
+            Err(reason) => return Err(ProvisionError::NotInstalled { reason }),
+        };
         self.line(&format!("{}: {because}{found} serves: nothing to do", kind.word()))?;
         Ok(Supply::Installed(found))
     }

@@ -104,7 +104,8 @@ impl House {
         let root = workspace_root();
         let metadata = MetadataCommand::new()
             .manifest_path(root.join("Cargo.toml"))
-            .other_options(["--offline".to_owned(), "--all-features".to_owned()])
+            // What was never built here (other platforms) was never fetched either.
+            .other_options(["--offline", "--all-features", "--filter-platform", &host()].map(str::to_owned))
             .exec()
             .expect("cargo metadata runs offline after a build");
         let members: BTreeSet<_> = metadata.workspace_members.iter().collect();
@@ -145,10 +146,14 @@ impl House {
 fn the_house_keeps_its_rules() {
     let house = House::read();
     assert!(house.files.len() > 10 && house.arrows.len() > 5, "the tree was not read");
+    let mut broken = String::new();
     for rule in RULES {
         let found = (rule.find)(&house);
-        assert!(found.is_empty(), "{}:\n  {}", rule.name, found.join("\n  "));
+        if !found.is_empty() {
+            broken += &format!("\n{}:\n  {}", rule.name, found.join("\n  "));
+        }
     }
+    assert!(broken.is_empty(), "{broken}");
 }
 
 #[test]
@@ -224,6 +229,11 @@ fn matching(house: &House, of_interest: impl Fn(&str) -> bool, patterns: &[&str]
         }
     }
     found
+}
+
+fn host() -> String {
+    let system = if cfg!(target_os = "macos") { "apple-darwin" } else { "unknown-linux-gnu" };
+    format!("{}-{system}", std::env::consts::ARCH)
 }
 
 fn workspace_root() -> PathBuf {

@@ -15,7 +15,7 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
         eprintln!("xtask: provisioning failed; the lines above say what is missing");
         return ExitCode::from(3);
     }
-    let Some(executable) = build() else {
+    let Some(executable) = build(&["--release"]) else {
         eprintln!("xtask: the campaign did not build");
         return ExitCode::from(3);
     };
@@ -38,19 +38,10 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
     }
 }
 
-/// Builds service and campaign in release and returns the campaign's executable, as cargo's own messages name it.
-fn build() -> Option<PathBuf> {
-    let mut command = step::cargo(&[
-        "build",
-        "--release",
-        "--package",
-        "pattern-service",
-        "--bin",
-        "pattern-service",
-        "--test",
-        "campaign",
-        "--message-format=json-render-diagnostics",
-    ]);
+/// Builds service and campaign and returns the campaign's executable, as cargo's own messages name it.
+pub(crate) fn build(profile: &[&str]) -> Option<PathBuf> {
+    let mut command = step::cargo(&["build", "--workspace", "--bin", "pattern-service", "--test", "campaign"]);
+    command.arg("--message-format=json-render-diagnostics").args(profile);
     let output = command.stderr(Stdio::inherit()).output().ok()?;
     if !output.status.success() {
         return None;
@@ -59,5 +50,6 @@ fn build() -> Option<PathBuf> {
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
         .filter(|message| message["target"]["name"] == "campaign")
+        .filter(|message| message["package_id"].as_str().is_some_and(|id| id.contains("pattern-service")))
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
 }

@@ -5,6 +5,7 @@
 
 mod campaign;
 mod consumer;
+mod plants;
 mod step;
 mod test;
 
@@ -18,6 +19,7 @@ usage: cargo xtask <verb> [arguments]
   campaign [-- args]   provision, build in release, run the pattern service's campaign to a decision and a report
                        (cargo xtask campaign -- --help lists its arguments)
   provision [args]     make servers available: images where an engine is, else binaries
+  plants               one planted defect per scenario of the campaign: each must be found
   leftovers            kill test runs at 20 seeded moments and look for anything left behind
   tidy                 format, lints, licences and dependencies (cargo-deny where installed)
   help                 this text
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         "test" => test::run(&rest),
         "campaign" => campaign::run(&rest),
         "provision" => step::exit(step::harness("provision", &rest)),
+        "plants" => test::plants(),
         "leftovers" => test::leftovers(),
         "tidy" => test::tidy(),
         "help" | "--help" | "-h" => {

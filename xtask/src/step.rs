@@ -75,10 +75,13 @@ pub(crate) fn passes(command: &mut Command) -> bool {
 }
 
 /// Runs the `harness` binary.
+///
+/// Everything here is built with `--workspace`: one set of features, so that no step builds a dependency again.
 pub(crate) fn harness(verb: &str, rest: &[String]) -> bool {
-    let mut command = cargo(&["run", "--quiet", "--package", "harness-cli", "--bin", "harness", "--", verb]);
-    command.args(rest);
-    passes(&mut command)
+    if !cargo(&["build", "--quiet", "--workspace", "--bin", "harness"]).status().is_ok_and(|status| status.success()) {
+        return false;
+    }
+    passes(Command::new(target().join("debug/harness")).arg(verb).args(rest).current_dir(root()))
 }
 
 /// True when `cargo nextest` can be run.
@@ -101,4 +104,22 @@ fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let line = words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
     environment.collect::<String>() + &line
+}
+
+/// Lists the tests that recorded that they could not run here: they proved nothing.
+pub(crate) fn list_skipped(out: &Path) {
+    let mut skipped = Vec::new();
+    let runs = std::fs::read_dir(out).into_iter().flatten().flatten().map(|entry| entry.path().join("skipped"));
+    for file in runs.filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().flatten() {
+        let text = std::fs::read_to_string(file.path()).unwrap_or_default();
+        for line in text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()) {
+            let word = |name: &str| line["event"][name].as_str().unwrap_or("?").to_owned();
+            skipped.push(format!("{} (lacks {})", word("test"), word("capability")));
+        }
+    }
+    skipped.sort();
+    println!("skipped: {}", skipped.len());
+    for test in skipped {
+        println!("  {test}");
+    }
 }

@@ -328,6 +328,15 @@ pub enum Event {
         /// Why.
         why: String,
     },
+    /// A test that could not run here: it proved nothing.
+    Skipped {
+        /// Name of the test.
+        test: String,
+        /// What the machine lacks.
+        capability: String,
+        /// In words.
+        why: String,
+    },
     /// A row of the release matrix that this run does not measure, on purpose.
     NotInScope {
         /// Row id and name.

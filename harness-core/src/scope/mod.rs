@@ -23,6 +23,7 @@
 
 mod evidence;
 mod mark;
+mod skip;
 mod teardown;
 
 use std::fmt;
@@ -43,6 +44,7 @@ use mark::Mark;
 use teardown::{Step, Teardowns};
 
 pub use mark::{mark_failed, test_failed};
+pub use skip::skip;
 
 /// A single teardown may take this long.
 pub const TEARDOWN_LIMIT: Duration = Duration::from_secs(30);

@@ -1,15 +1,20 @@
 //! Processes of which we know more than a number: number and start time together are never reused.
 
 use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::Signal;
 use crate::run::process_start;
+use crate::wait::{Progress, wait_for_blocking};
 
 /// A variable every started process inherits; it names who owns the process. The keeper and the sweep find
 /// grandchildren by it that left their process group.
 pub(crate) const OWNER_VARIABLE: &str = "HARNESS_LEASE";
+
+/// Killed members of a group are given this long to disappear.
+const GROUP_LIMIT: Duration = Duration::from_secs(5);
 
 /// One process, for ever: its id and its start in clock ticks since boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -69,6 +74,29 @@ impl ProcessId {
             _ => false,
         }
     }
+
+    /// Kills the group this process led and waits until no member of it runs: a signal that was sent has not arrived yet.
+    pub(crate) fn end_group(self) {
+        if !self.signal_group(Signal::Kill) {
+            return;
+        }
+        // What does not end within the limit hangs in the kernel; nothing more can be done about it.
+        let _ =
+            wait_for_blocking(format!("the group of process {} to end", self.pid), GROUP_LIMIT, || {
+                match members(self.pid).into_iter().find(|member| member.is_alive()) {
+                    Some(member) => Progress::NotYet(format!("process {} runs", member.pid)),
+                    None => Progress::Ready(()),
+                }
+            });
+    }
+}
+
+/// The processes of a group, this process excepted.
+fn members(group: u32) -> Vec<ProcessId> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let pids =
+        entries.flatten().filter_map(|entry| std::str::from_utf8(entry.file_name().as_bytes()).ok()?.parse().ok());
+    pids.filter(|pid| *pid != std::process::id() && group_of(*pid) == Some(group)).filter_map(ProcessId::of).collect()
 }
 
 /// The state letter of a process (`R`, `S`, `T`, `Z`, …), `proc_pid_stat(5)` field 3.
@@ -77,8 +105,7 @@ pub(crate) fn state_of(pid: u32) -> Option<char> {
     stat.rsplit_once(')')?.1.trim_start().chars().next()
 }
 
-/// The parent of a process.
-#[cfg(test)]
+/// The group of a process, `proc_pid_stat(5)` field 5.
 pub(crate) fn group_of(pid: u32) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(2)?.parse().ok()

@@ -27,7 +27,7 @@ impl Running {
     /// Asks it to end, then makes it: the whole group is gone afterwards.
     pub(crate) fn stop(&mut self, signal: Signal, grace: Duration) -> CoreResult<Exit> {
         if let Some(exit) = self.ended()? {
-            self.identity.signal_group(Signal::Kill);
+            self.identity.end_group();
             return Ok(exit);
         }
         // Only the leader is asked: a server ends its own children, and asking them too would look like their crash.
@@ -37,7 +37,7 @@ impl Running {
             self.identity.signal_group(Signal::Kill);
         }
         let exit = self.wait(Duration::from_secs(10));
-        self.identity.signal_group(Signal::Kill);
+        self.identity.end_group();
         exit
     }
 

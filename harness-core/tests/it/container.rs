@@ -18,7 +18,7 @@ pub(crate) fn redis_image(test: &str) -> Option<&'static str> {
             Err(error) => tried.push(format!("{image}: {error}")),
         }
     }
-    eprintln!("SKIPPED {test}: no Redis image: {tried:?}");
+    harness_core::scope::skip("a Redis image", format!("{test}: {tried:?}"));
     None
 }
 

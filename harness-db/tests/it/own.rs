@@ -37,7 +37,7 @@ async fn postgres_in_a_container_keeps_what_it_acknowledged() -> harness_db::Res
     let scope = TestScope::current();
     // Where there is no engine or image, the test says so and ends: the other providers have tests of their own.
     match OwnPostgres::start(&scope, OwnOptions::new().providers([Provider::Container])).await {
-        Err(error) if error.is_environment() => println!("skipped: {error:?}"),
+        Err(error) if error.is_environment() => harness_core::scope::skip("a container engine", format!("{error:?}")),
         Err(error) => return Err(error.into()),
         Ok(_) => survives_kill_and_stop(Provider::Container).await?,
     }
