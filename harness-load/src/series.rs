@@ -77,8 +77,9 @@ impl LoadRun {
     }
 
     fn all_marks(&self) -> Vec<(f64, String)> {
-        let phases =
-            self.starts.iter().zip(&self.phases).map(|(start, phase)| (start.as_secs_f64(), phase.name.clone()));
+        // A run of one phase has no border worth a mark; reports pair marks up into bands, so none may be idle.
+        let starts = self.starts.iter().zip(&self.phases).filter(|_| self.phases.len() > 1);
+        let phases = starts.map(|(start, phase)| (start.as_secs_f64(), phase.name.clone()));
         let marks = self.marks.iter().map(|(at, label)| (at.as_secs_f64(), label.clone()));
         let mut all: Vec<_> = phases.chain(marks).collect();
         all.sort_by(|a, b| a.0.total_cmp(&b.0));

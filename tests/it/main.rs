@@ -2,4 +2,5 @@
 
 mod architecture;
 mod leftovers;
+mod messages;
 mod readme;

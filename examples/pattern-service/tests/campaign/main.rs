@@ -29,6 +29,7 @@ const fn minutes(minutes: u64) -> Duration {
 
 fn main() -> ExitCode {
     release::campaign()
+        .package("pattern-service")
         .environment(World::start)
         .teardown(World::stop)
         .preflight(preflight::tools())
