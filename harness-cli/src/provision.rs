@@ -288,7 +288,7 @@ impl Session<'_, '_> {
             return Ok(Supply::Image(name));
         }
         if !answers(run, "docker") {
-            let remedy = "install the docker command line (Debian: apt-get install docker-cli or docker.io)";
+            let remedy = "install the docker command line (in Debian the package docker-cli)";
             return Err(ProvisionError::Tool { tool: "docker", remedy });
         }
         let best = &names[0];

@@ -10,6 +10,9 @@
 //! | `HARNESS_PROFILE` | name of the campaign profile |
 //! | `HARNESS_PROVIDERS` | order of providers, for example `container,local` |
 //! | `HARNESS_LINGER` | how long shared servers outlive their last user; default 10 s |
+//! | `HARNESS_CAMPAIGN` | `1`: a campaign runs to its decision, as with `--campaign` |
+//! | `NO_COLOR` | no colour on a terminal (<https://no-color.org>) |
+//! | `HARNESS_KEEPER` | set by the harness itself: this process is a keeper |
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -25,6 +28,8 @@ pub struct Settings {
     pub seed: Option<u64>,
     /// `HARNESS_KEEP`.
     pub keep: Duration,
+    /// True when `HARNESS_KEEP` is set and not zero: then evidence of tests that passed stays, too.
+    pub keep_is_set: bool,
     /// `HARNESS_OUT`.
     pub out: Option<PathBuf>,
     /// `HARNESS_OFFLINE`.
@@ -37,6 +42,14 @@ pub struct Settings {
     pub providers: Option<Vec<String>>,
     /// `HARNESS_LINGER`.
     pub linger: Duration,
+    /// `HARNESS_CAMPAIGN`.
+    pub campaign: bool,
+    /// `NO_COLOR`.
+    pub no_color: bool,
+    /// `CARGO_PKG_NAME`: the package whose tests run, if cargo started them.
+    pub package: Option<String>,
+    /// `HARNESS_KEEPER`.
+    pub(crate) keeper: Option<String>,
     /// True when `CI` is set.
     pub ci: bool,
     /// Base directory for state: `XDG_RUNTIME_DIR`, if it is set and usable.
@@ -84,6 +97,7 @@ impl Settings {
         };
         let keep = duration("HARNESS_KEEP", if ci { Duration::ZERO } else { Duration::from_secs(15 * 60) });
         let linger = duration("HARNESS_LINGER", Duration::from_secs(10));
+        let flag = |name: &str| lookup(name).is_some_and(|value| value != "0");
         let list = |name: &str| {
             lookup(name).map(|text| {
                 text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>()
@@ -101,12 +115,17 @@ impl Settings {
         Self {
             seed,
             keep,
+            keep_is_set: lookup("HARNESS_KEEP").is_some() && !keep.is_zero(),
             out: lookup("HARNESS_OUT").map(PathBuf::from),
-            offline: lookup("HARNESS_OFFLINE").is_some_and(|value| value != "0"),
+            offline: flag("HARNESS_OFFLINE"),
             plants: list("HARNESS_PLANT").unwrap_or_default(),
             profile: lookup("HARNESS_PROFILE"),
             providers: list("HARNESS_PROVIDERS"),
             linger,
+            campaign: flag("HARNESS_CAMPAIGN"),
+            no_color: flag("NO_COLOR"),
+            package: lookup("CARGO_PKG_NAME"),
+            keeper: lookup("HARNESS_KEEPER"),
             ci,
             runtime_dir: lookup("XDG_RUNTIME_DIR").map(PathBuf::from),
             nextest,

@@ -77,7 +77,8 @@ async fn report_without_a_decision_is_not_a_go() -> Result {
     let (code, said) = verb(move |out| report::write(&records, &into, Style::Plain, out)).await;
     assert_eq!(code?, 2, "{said}");
     assert!(said.contains("index.html"), "{said}");
-    let (missing, _) = verb(|out| report::write("/nonexistent".as_ref(), "/nonexistent".as_ref(), Style::Plain, out)).await;
+    let (missing, _) =
+        verb(|out| report::write("/nonexistent".as_ref(), "/nonexistent".as_ref(), Style::Plain, out)).await;
     assert!(missing.is_err());
     scope.shutdown().await?;
     Ok(())

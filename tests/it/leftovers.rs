@@ -102,9 +102,17 @@ fn what_is_left_is_seen() {
     std::fs::create_dir_all(state.path().join("harness/v1/postgres-left")).expect("a directory");
     let mut sleeper =
         Command::new("sleep").arg("60").env("XDG_RUNTIME_DIR", state.path()).spawn().expect("sleep starts");
-    let left = left(state.path());
+    // A program that has just been executed shows its environment a moment later.
+    let seen = wait_for_blocking("both to be seen", Duration::from_secs(10), || {
+        let left = left(state.path());
+        match ["directory", "process"].iter().all(|kind| left.iter().any(|thing| thing.starts_with(kind))) {
+            true => Progress::Ready(()),
+            false => Progress::NotYet(left.join(", ")),
+        }
+    });
     sleeper.kill().expect("it can be killed");
     sleeper.wait().expect("it can be reaped");
-    assert!(left.iter().any(|thing| thing.starts_with("directory")), "{left:?}");
-    assert!(left.iter().any(|thing| thing.starts_with("process")), "{left:?}");
+    if let Err(error) = seen {
+        panic!("{error:?}");
+    }
 }

@@ -157,7 +157,7 @@ impl<'a> Closing<'a> {
         let records = self.records()?;
         let model = report::Model::from_records(&records);
         let written = report::write_all(&model, &self.out)?;
-        let refused = super::env::no_color().then_some("1");
+        let refused = crate::env::Settings::get().no_color.then_some("1");
         let style = report::Style::choose(std::io::stdout().is_terminal(), refused);
         let first = written.paths.first().map_or_else(String::new, |path| format!("report: {}", path.display()));
         Ok(format!("\n{}{}{first}", report::panel(&model, style), not_in_scope(&records)))

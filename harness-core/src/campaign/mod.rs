@@ -35,7 +35,6 @@
 mod args;
 mod closing;
 mod drive;
-mod env;
 mod guard;
 mod isolate;
 mod machine;
@@ -59,6 +58,7 @@ use std::time::Duration;
 use self::args::{Args, Drive};
 use self::isolate::LocalFuture;
 use self::session::Session;
+use crate::env::Settings;
 use crate::error::CoreResult;
 use crate::record::PanelRecord;
 use crate::slo::{Percent, Policy, ReleaseRow, codes, percent};
@@ -314,7 +314,7 @@ impl<C: Send + Sync + 'static> Campaign<C> {
             progress::print(args::HELP);
             return codes::GO;
         }
-        if env::campaign_drive() && args.filters.is_empty() && !args.list {
+        if Settings::get().campaign && args.filters.is_empty() && !args.list {
             args.drive = Drive::Campaign;
         }
         let problems = self.settle();
@@ -368,7 +368,7 @@ impl<C: Send + Sync + 'static> Campaign<C> {
         let mut problems = std::mem::take(&mut self.problems);
         problems.extend(plan::settle(&mut self.phases));
         problems.extend(self.rows.iter().filter_map(ReleaseRow::problem));
-        problems.extend(crate::env::Settings::get().problems.iter().cloned());
+        problems.extend(Settings::get().problems.iter().cloned());
         let ids: Vec<_> = self.phases.iter().flat_map(|p| &p.scenarios).map(|s| s.record.id.as_str()).collect();
         if let Some(expected) = self.expected.filter(|expected| *expected != ids.len()) {
             problems.push(format!("{expected} scenarios are expected, {} are planned", ids.len()));

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use super::args::{Args, Drive};
-use super::{env, machine};
+use super::machine;
 use crate::env::Settings;
 use crate::error::{CoreResult, Error, ErrorKind};
 use crate::record::{Event, Line, Recorder};
@@ -100,7 +100,7 @@ impl Session {
                 choices: Mutex::new(Vec::new()),
             }),
             base,
-            package: package.or_else(env::package),
+            package: package.or_else(|| Settings::get().package.clone()),
             target: target_name(),
         })
     }

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use super::{Custodian, env, run};
+use super::{Custodian, asked, run};
 
 /// The hook of this crate: servers on which leases leave nothing.
 pub const CORE_HOOK: &str = "core";
@@ -27,7 +27,7 @@ static HOOKS: Mutex<Vec<(&'static str, Custodians)>> = Mutex::new(Vec::new());
 /// # fn main() {}
 /// ```
 pub fn run_if_asked(hook: &'static str, custodians: Custodians) {
-    match env::asked() {
+    match asked::asked() {
         Some(asked) if asked.hook == hook => run::keep(&asked, custodians),
         _ => HOOKS.lock().unwrap_or_else(PoisonError::into_inner).push((hook, custodians)),
     }

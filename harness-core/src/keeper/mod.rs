@@ -26,12 +26,12 @@
 //! # }
 //! ```
 
+mod asked;
 pub(crate) mod base;
 mod custodian;
 mod data;
 mod end;
 mod ender;
-pub(crate) mod env;
 mod hook;
 mod lease;
 pub(crate) mod lock;
@@ -43,7 +43,7 @@ mod start;
 mod state;
 mod sweep;
 
-pub(crate) use env::KEEPER_VARIABLE;
+pub(crate) use asked::KEEPER_VARIABLE;
 pub(crate) use runslot::RunSlot;
 pub(crate) use sweep::{LEASE_LABEL, SLOT_LABEL};
 

@@ -6,9 +6,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::asked::Asked;
 use super::data::{Order, Phase, ServerIdentity, ServerState, Trouble, now_ms, nowhere, read_json, write_json};
 use super::ender::Ender;
-use super::env::Asked;
 use super::server::Held;
 use super::state::{Action, KeptSeen, Machine, Seen, Server};
 use super::{Custodian, LeaseNote, lock, sweep};

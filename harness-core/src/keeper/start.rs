@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::data::{Launch, Order, Phase, Ready, ServerState, write_json};
 use super::lease::Attached;
 use super::slot::Slot;
-use super::{KEEPER_VARIABLE, env, hook, sweep};
+use super::{KEEPER_VARIABLE, asked, hook, sweep};
 use crate::error::{CoreResult, Error, ErrorKind};
 use crate::run::{Run, test_name};
 use crate::service::{LAST_LINES, ProcessId, Signal, last_lines, spawn};
@@ -122,7 +122,7 @@ impl StartGuard {
 
     /// Starts the keeper in a clear slot. Returns how long it may take.
     fn begin(&self, launch: &Launch) -> CoreResult<Duration> {
-        if env::asked().is_some() {
+        if asked::asked().is_some() {
             return Err(Error::new(ErrorKind::Refused, "a keeper starts no other keepers"));
         }
         if !hook::is_known(&launch.hook) {
@@ -133,7 +133,7 @@ impl StartGuard {
         }
         let order = Order { number: Order::next_number(), launch: launch.clone() };
         write_json(&self.slot.dir().join("launch.json"), &order)?;
-        let value = env::ask(&launch.hook, &order.number, self.slot.dir());
+        let value = asked::ask(&launch.hook, &order.number, self.slot.dir());
         let name = format!("harness-keeper {}", self.slot.dir().file_name().unwrap_or_default().to_string_lossy());
         let binary = hook::own_image();
         let mut child = spawn::detached(&binary, &name, (KEEPER_VARIABLE, &value)).map_err(|error| {

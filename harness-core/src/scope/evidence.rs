@@ -6,7 +6,6 @@ use std::sync::Mutex;
 use super::locked;
 use crate::env::Settings;
 use crate::error::{CoreResult, Error, ErrorKind};
-use crate::keeper::env;
 use crate::run::{Run, test_name};
 
 /// Tests of the same name in other binaries of the run get numbers up to this one.
@@ -59,7 +58,7 @@ impl Evidence {
 
     /// The test passed: nothing needs to stay, unless `HARNESS_KEEP` was set on purpose.
     pub(super) fn end(&self) {
-        if let Some(dir) = locked(&self.dir).take().filter(|_| !env::keep_is_set()) {
+        if let Some(dir) = locked(&self.dir).take().filter(|_| !Settings::get().keep_is_set) {
             let _ = std::fs::remove_dir_all(dir);
             // The run's directory goes with its last content.
             let _ = std::fs::remove_dir(Run::current().out());
@@ -84,7 +83,7 @@ fn file_name(text: &str) -> String {
 /// The line that runs the test again as it ran. With `--test-threads=1` the thread does not name the test: then the
 /// scope's name must do.
 pub(super) fn again(scope: &str) -> String {
-    let package = env::package().map_or_else(String::new, |package| format!(" -p {package}"));
+    let package = Settings::get().package.as_ref().map_or_else(String::new, |package| format!(" -p {package}"));
     let test = match test_name() {
         name if name == "main" => format!("'{}'", scope.replace('\'', "")),
         name => format!("--exact {name}"),

@@ -87,7 +87,7 @@ async fn evidence_goes_when_the_test_passes_and_stays_when_it_fails() {
     assert!(path.exists() && path.ends_with("passes.with-evidence/a-b.txt"), "{path:?}");
     assert!(!scope.failed());
     scope.shutdown().await.unwrap();
-    assert_eq!(path.exists(), crate::keeper::env::keep_is_set());
+    assert_eq!(path.exists(), crate::env::Settings::get().keep_is_set);
 
     let copied = std::thread::spawn(|| {
         let scope = TestScope::new("fails with evidence");

@@ -1,12 +1,8 @@
-//! The variables of the keeper, read in one place.
-//!
-//! | variable | meaning |
-//! |---|---|
-//! | `HARNESS_KEEPER` | set by the harness itself: this process is a keeper; `<hook>:<order>:<slot directory>` |
-//! | `HARNESS_KEEP` | whether it is set at all: then evidence of tests that passed stays, too |
-//! | `CARGO_PKG_NAME` | set by cargo for test processes: the package in the line that repeats a test |
+//! What a process was asked to keep: `HARNESS_KEEPER=<hook>:<order>:<slot directory>`, set by the harness itself.
 
 use std::path::{Path, PathBuf};
+
+use crate::env::Settings;
 
 /// Makes a process a keeper.
 pub(crate) const KEEPER_VARIABLE: &str = "HARNESS_KEEPER";
@@ -27,24 +23,13 @@ pub(crate) fn ask(hook: &str, order: &str, slot: &Path) -> String {
 
 /// What this process shall keep, if it is a keeper.
 pub(crate) fn asked() -> Option<Asked> {
-    read(&std::env::var(KEEPER_VARIABLE).ok()?)
+    read(Settings::get().keeper.as_deref()?)
 }
 
 fn read(value: &str) -> Option<Asked> {
     let mut parts = value.splitn(3, ':');
     let mut next = || parts.next().map(str::to_owned);
     Some(Asked { hook: next()?, order: next()?, slot: PathBuf::from(next()?) })
-}
-
-/// True when `HARNESS_KEEP` is set and not zero.
-pub(crate) fn keep_is_set() -> bool {
-    std::env::var_os("HARNESS_KEEP").is_some_and(|value| !value.is_empty())
-        && !crate::env::Settings::get().keep.is_zero()
-}
-
-/// The package whose tests run, if cargo says.
-pub(crate) fn package() -> Option<String> {
-    std::env::var("CARGO_PKG_NAME").ok()
 }
 
 #[cfg(test)]
