@@ -1,5 +1,6 @@
 //! The only place in this campaign that reads the environment.
 
+use harness_core::campaign::Guard;
 use harness_core::{CoreResult, Error, ErrorKind};
 
 /// A service that runs already.
@@ -29,4 +30,15 @@ pub(crate) fn external() -> CoreResult<Option<External>> {
                 .remedy("set them to the servers of that service, so that the harness can look into them"))
         }
     }
+}
+
+/// What must be true before a service that is not ours is touched; nothing when the campaign starts its own.
+pub(crate) fn guard() -> Option<Guard> {
+    let read = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let service = read("TMWS_SERVICE_URL")?;
+    let guard =
+        Guard::new().environment("TMWS_ENVIRONMENT", read("TMWS_ENVIRONMENT").as_deref()).url("service", &service);
+    let servers = [("database", "TMWS_DATABASE_URL"), ("cache", "TMWS_REDIS_URL")];
+    let known = servers.into_iter().filter_map(|(what, name)| Some((what, read(name)?)));
+    Some(known.fold(guard, |guard, (what, url)| guard.url(what, &url)))
 }

@@ -28,20 +28,23 @@ const fn minutes(minutes: u64) -> Duration {
 }
 
 fn main() -> ExitCode {
-    release::campaign()
-        .package("pattern-service")
-        .environment(World::start)
-        .teardown(World::stop)
-        .preflight(preflight::tools())
-        .preflight_of(preflight::parts)
-        .phase("concurrency", minutes(15), concurrency_phase)
-        .phase("websocket", minutes(10), websocket_phase)
-        .phase("database", minutes(20), database_phase)
-        .phase("benchmark", minutes(30), benchmark_phase)
-        .phase("recovery", minutes(15), recovery_phase)
-        .on_pause("logs", World::last_logs)
-        .on_pause("sessions", World::busy_sessions)
-        .main()
+    let campaign = release::campaign().package("pattern-service");
+    match env::guard() {
+        Some(guard) => campaign.guard(guard),
+        None => campaign,
+    }
+    .environment(World::start)
+    .teardown(World::stop)
+    .preflight(preflight::tools())
+    .preflight_of(preflight::parts)
+    .phase("concurrency", minutes(15), concurrency_phase)
+    .phase("websocket", minutes(10), websocket_phase)
+    .phase("database", minutes(20), database_phase)
+    .phase("benchmark", minutes(30), benchmark_phase)
+    .phase("recovery", minutes(15), recovery_phase)
+    .on_pause("logs", World::last_logs)
+    .on_pause("sessions", World::busy_sessions)
+    .main()
 }
 
 /// A threshold from limits as written; the campaign refuses to start if one cannot be read.
