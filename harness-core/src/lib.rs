@@ -1,4 +1,38 @@
-//! What every test of a service needs.
+//! What every test of a service needs: a life of its own, bounded waits, services that start and end, thresholds, and a
+//! campaign that ends in one decision.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use harness_core::scope::TestScope;
+//! use harness_core::wait::{Progress, wait_for};
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! let scope = TestScope::new("an example");
+//! let file = scope.temp_dir()?.join("answer"); // gone with the scope, kept if the test fails
+//! std::fs::write(&file, "42")?;
+//! let answer = wait_for("the answer", Duration::from_secs(5), async || match std::fs::read_to_string(&file) {
+//!     Ok(text) => Progress::Ready(text),
+//!     Err(error) => Progress::NotYet(error.to_string()), // the last status stands in the error when time runs out
+//! })
+//! .await?;
+//! assert_eq!(answer, "42");
+//! scope.shutdown().await?; // in reverse order, each step bounded; a drop does the same as a fallback
+//! # harness_core::Result::Ok(())
+//! # }).unwrap();
+//! ```
+//!
+//! # Rooms
+//! - [`run`]: identity and seed. [`env`](mod@env): the settings. [`error`]: one error for the family, and the error of a test body.
+//! - [`scope`], [`wait`]: one test's life; the only place that sleeps.
+//! - [`service`], [`keeper`]: things that run, and who ends them when everybody is dead.
+//! - `client`, `stub` (feature `http`): an HTTP client with staged time limits, and a scripted model server.
+//! - [`slo`], [`campaign`]: thresholds with target and critical, phases and scenarios, the decision.
+//! - [`record`], `report` (feature `report`): the event stream, and its writers.
+//!
+//! # What it does not do
+//! It is no test runner and no mock. It does not retry until green, and it never calls missing evidence a pass: see
+//! [`Outcome::NoEvidence`].
 
 pub mod campaign;
 pub mod client;

@@ -20,6 +20,7 @@ usage: cargo xtask <verb> [arguments]
                        (cargo xtask campaign -- --help lists its arguments)
   provision [args]     make servers available: images where an engine is, else binaries
   plants               one planted defect per scenario of the campaign: each must be found
+  consumer             build and run the first tests in a package outside this workspace
   leftovers            kill test runs at 20 seeded moments and look for anything left behind
   tidy                 format, lints, licences and dependencies (cargo-deny where installed)
   help                 this text
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         "campaign" => campaign::run(&rest),
         "provision" => step::exit(step::harness("provision", &rest)),
         "plants" => test::plants(),
+        "consumer" => step::exit(consumer::builds_and_passes()),
         "leftovers" => test::leftovers(),
         "tidy" => test::tidy(),
         "help" | "--help" | "-h" => {
