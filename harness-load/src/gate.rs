@@ -5,6 +5,7 @@ use std::time::Duration;
 use harness_core::error::{CoreResult, Error, ErrorKind};
 use harness_core::slo::{Amount, Limit, Op, Percent, Threshold, Unit};
 
+use crate::generator::Timed;
 use crate::units::Rate;
 
 /// The number in a limit: a duration, a share, a rate or a count.
@@ -279,12 +280,11 @@ impl Gate {
         Ok(threshold)
     }
 
-    /// The target of a gate on time.
-    pub(crate) fn time_limit(&self) -> Option<Duration> {
-        match self.target {
-            Some((_, Bound(Kind::Time(limit)))) => Some(limit),
-            _ => None,
-        }
+    /// What a gate on time looks at: the quantile and its target. A mean is moved by any iteration, so it counts as p99.
+    pub(crate) fn timed(&self) -> Option<Timed> {
+        let Some((_, Bound(Kind::Time(limit)))) = self.target else { return None };
+        let quantile = if let Stat::Quantile(q) = self.stat { q } else { 0.99 };
+        Some(Timed { quantile, limit })
     }
 
     fn unit(&self) -> Unit {

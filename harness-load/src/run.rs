@@ -155,19 +155,17 @@ impl LoadRun {
     /// # Errors
     /// [`ErrorKind::Config`] for a gate that means nothing.
     pub fn judge(&self, gates: impl IntoIterator<Item = Gate>) -> CoreResult<Judged> {
-        let (mut rows, mut tightest) = (Vec::new(), None::<Duration>);
+        let (mut rows, mut timed) = (Vec::new(), Vec::new());
         for gate in gates {
             let threshold = gate.threshold()?;
             let measured = self.measured(&gate);
-            if let Some(limit) = gate.time_limit() {
-                tightest = Some(tightest.map_or(limit, |least| least.min(limit)));
-            }
+            timed.extend(gate.timed());
             rows.push(Row { outcome: threshold.judge(&measured), measured, threshold });
         }
         let responses = self.cells.iter().zip(&self.phases).filter(|(_, phase)| phase.measured);
         let responses = Times::merged(responses.flat_map(|(cells, _)| cells).flat_map(both_responses));
         let p99 = Duration::from_nanos(responses.quantile(0.99).map_or(0, |span| span.high));
-        let invalid = self.generator.was_the_limit(p99, tightest);
+        let invalid = self.generator.was_the_limit(p99, &timed);
         let table = table::judged(self, &rows, invalid.as_deref());
         Ok(Judged { rows, invalid, table })
     }

@@ -93,7 +93,7 @@ async fn stalled_generator_makes_the_run_invalid() {
     let run = Load::open(per_second(200)).hold(secs(2)).flow("read", 1, stall).run().await.unwrap();
     let error = run.check([p50(ANY).below(millis(250))]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoEvidence);
-    assert!(error.what().starts_with("invalid: the generator started 1 % of iterations"), "{error:?}");
+    assert!(error.what().starts_with("invalid: the generator started 5 % of iterations"), "{error:?}");
     assert!(error.what().contains("generator  took up 400 of 400"), "{error:?}");
     let judged = run.judge([success_rate().at_least(harness_load::percent(95))]).unwrap();
     assert!(judged.invalid().is_some() && judged.outcome().is_no_evidence());
