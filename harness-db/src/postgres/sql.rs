@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+pub(crate) use crate::provider::masked;
 use harness_core::wait::seconds;
 use harness_core::{CoreResult, Error, ErrorKind};
 use sqlx::postgres::{PgConnectOptions, PgRow, PgSslMode};
@@ -34,17 +35,6 @@ pub(crate) fn parse_url(name: &str, url: &str) -> CoreResult<PgConnectOptions> {
         return Err(wrong());
     }
     url.parse::<PgConnectOptions>().map_err(|error| wrong().caused_by(error))
-}
-
-/// The URL with its password replaced, fit for messages.
-pub(crate) fn masked(url: &str) -> String {
-    let (Some(at), Some(start)) = (url.rfind('@'), url.find("://").map(|at| at + 3)) else {
-        return url.to_owned();
-    };
-    match url.get(start..at).and_then(|user| user.find(':')) {
-        Some(colon) => format!("{}:***{}", &url[..start + colon], &url[at..]),
-        None => url.to_owned(),
-    }
 }
 
 /// `host:port` for messages.

@@ -170,6 +170,18 @@ pub(crate) fn remember(choice: &Choice) {
     }
 }
 
+/// The URL with its password replaced, fit for messages.
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub(crate) fn masked(url: &str) -> String {
+    let (Some(at), Some(start)) = (url.rfind('@'), url.find("://").map(|at| at + 3)) else {
+        return url.to_owned();
+    };
+    match url.get(start..at).and_then(|user| user.find(':')) {
+        Some(colon) => format!("{}:***{}", &url[..start + colon], &url[at..]),
+        None => url.to_owned(),
+    }
+}
+
 /// Says one line to whoever runs the tests; past libtest's capture, since it concerns all tests.
 pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+pub(crate) use crate::provider::masked;
 use harness_core::wait::seconds;
 use harness_core::{CoreResult, Error, ErrorKind};
 use redis::aio::MultiplexedConnection;
@@ -31,17 +32,6 @@ pub(crate) fn parse_url(name: &str, url: &str) -> CoreResult<(ConnectionInfo, Op
     };
     let info = url.into_connection_info().map_err(|error| wrong(error.to_string()))?;
     Ok((info, index))
-}
-
-/// The URL with its password replaced, fit for messages.
-pub(crate) fn masked(url: &str) -> String {
-    let (Some(at), Some(start)) = (url.rfind('@'), url.find("://").map(|at| at + 3)) else {
-        return url.to_owned();
-    };
-    match url.get(start..at).and_then(|user| user.find(':')) {
-        Some(colon) => format!("{}:***{}", &url[..start + colon], &url[at..]),
-        None => url.to_owned(),
-    }
 }
 
 /// The same server, another logical database.

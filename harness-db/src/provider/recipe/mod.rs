@@ -11,12 +11,8 @@ pub(crate) mod redis;
 use harness_core::env::Settings;
 use harness_core::keeper::Main;
 use harness_core::service::Exec;
-#[cfg(feature = "portable")]
-use harness_core::service::run_to_end;
 
 use super::image::Engine;
-#[cfg(feature = "portable")]
-use super::image::{CommandLine, Ran};
 use super::{Attempt, Provider};
 use crate::env::variables;
 
@@ -54,16 +50,6 @@ fn image(wanted: Option<&str>, candidates: &[&str], service: &str) -> Result<(St
     Err(failed(format!("no image of {} is present", names.join(", ")), &remedy))
 }
 
-/// Runs a command of the portable and image files through the one place that starts programs.
-#[cfg(feature = "portable")]
-fn run_command(command: &CommandLine) -> std::io::Result<Ran> {
-    let Some((program, arguments)) = command.argv.split_first() else {
-        return Err(std::io::Error::other("an empty command"));
-    };
-    let done = run_to_end(&Exec::new(program).args(arguments), command.limit).map_err(std::io::Error::other)?;
-    Ok(Ran { code: done.code, stdout: done.stdout, stderr: done.stderr })
-}
-
 /// The cache of this user.
 #[cfg(feature = "portable")]
 fn cache_dir() -> Option<std::path::PathBuf> {
@@ -91,7 +77,7 @@ fn portable(kind: super::portable::Portable) -> Result<super::portable::Binaries
         cache_dir: &cache,
         vars: &vars,
         say: &|line| super::say(line),
-        run: &run_command,
+        run: &super::image::run,
     };
     fetch(kind, &options).map_err(|error| failed(error.to_string()))
 }
