@@ -10,6 +10,8 @@
 //! | `HARNESS_PROFILE` | name of the campaign profile |
 //! | `HARNESS_PROVIDERS` | order of providers, for example `container,local` |
 //! | `HARNESS_LINGER` | how long shared servers outlive their last user; default 10 s |
+//! | `HARNESS_ROUNDS` | how often a figure that is repeated repeats; default: the short form |
+//! | `HARNESS_BASELINE` | what benches do with stored baselines: `save` or `compare`, with `:name`; default: whichever fits |
 //! | `HARNESS_CAMPAIGN` | `1`: a campaign runs to its decision, as with `--campaign` |
 //! | `NO_COLOR` | no colour on a terminal (<https://no-color.org>) |
 //! | `HARNESS_KEEPER` | set by the harness itself: this process is a keeper |
@@ -42,6 +44,10 @@ pub struct Settings {
     pub providers: Option<Vec<String>>,
     /// `HARNESS_LINGER`.
     pub linger: Duration,
+    /// `HARNESS_ROUNDS`, if set and well formed.
+    pub rounds: Option<u64>,
+    /// `HARNESS_BASELINE`.
+    pub baseline: Option<String>,
     /// `HARNESS_CAMPAIGN`.
     pub campaign: bool,
     /// `NO_COLOR`.
@@ -97,6 +103,13 @@ impl Settings {
         };
         let keep = duration("HARNESS_KEEP", if ci { Duration::ZERO } else { Duration::from_secs(15 * 60) });
         let linger = duration("HARNESS_LINGER", Duration::from_secs(10));
+        let rounds = lookup("HARNESS_ROUNDS").and_then(|text| {
+            let rounds = text.parse().ok().filter(|rounds| *rounds > 0);
+            if rounds.is_none() {
+                problems.push(format!("HARNESS_ROUNDS: `{text}` is not a number of rounds (such as 200)"));
+            }
+            rounds
+        });
         let flag = |name: &str| lookup(name).is_some_and(|value| value != "0");
         let list = |name: &str| {
             lookup(name).map(|text| {
@@ -122,6 +135,8 @@ impl Settings {
             profile: lookup("HARNESS_PROFILE"),
             providers: list("HARNESS_PROVIDERS"),
             linger,
+            rounds,
+            baseline: lookup("HARNESS_BASELINE"),
             campaign: flag("HARNESS_CAMPAIGN"),
             no_color: flag("NO_COLOR"),
             package: lookup("CARGO_PKG_NAME"),
@@ -203,10 +218,12 @@ mod tests {
         let settings = Settings::read(|name| match name {
             "HARNESS_SEED" => Some("x".into()),
             "HARNESS_KEEP" => Some("soon".into()),
+            "HARNESS_ROUNDS" => Some("0".into()),
             _ => None,
         });
         let text = format!("{:?}", settings.validate().unwrap_err());
         assert!(text.contains("HARNESS_SEED") && text.contains("HARNESS_KEEP"), "{text}");
+        assert!(text.contains("HARNESS_ROUNDS: `0`"), "{text}");
     }
 
     #[test]

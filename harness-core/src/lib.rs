@@ -26,19 +26,26 @@
 //! - [`run`]: identity and seed. [`env`](mod@env): the settings. [`error`]: one error for the family, and the error of a test body.
 //! - [`scope`], [`wait`]: one test's life; the only place that sleeps.
 //! - [`service`], [`keeper`]: things that run, and who ends them when everybody is dead.
+//! - `auth` (feature `auth`): really signed tokens, hostile ones, and a reference verifier.
 //! - `client`, `stub` (feature `http`): an HTTP client with staged time limits, and a scripted model server.
-//! - [`slo`], [`campaign`]: thresholds with target and critical, phases and scenarios, the decision.
+//! - [`slo`], `campaign` (feature `campaign`, on by default): thresholds with target and critical, phases and scenarios,
+//!   the decision.
+//! - [`monitor`]: what a process uses over time, and whether it leaks.
 //! - [`record`], `report` (feature `report`): the event stream, and its writers.
 //!
 //! # What it does not do
 //! It is no test runner and no mock. It does not retry until green, and it never calls missing evidence a pass: see
 //! [`Outcome::NoEvidence`].
 
+#[cfg(feature = "auth")]
+pub mod auth;
+#[cfg(feature = "campaign")]
 pub mod campaign;
 pub mod client;
 pub mod env;
 pub mod error;
 pub mod keeper;
+pub mod monitor;
 pub mod record;
 #[cfg(feature = "report")]
 pub mod report;

@@ -7,7 +7,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::OnceLock;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use harness_core::wait::seconds;
@@ -76,12 +76,16 @@ where
     submit(move || async move {
         let _ = send.send(work().await);
     })?;
-    receive
-        .recv_timeout(limit)
-        .unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout, format!("{what} took longer than {}", seconds(limit)))))
+    receive.recv_timeout(limit).unwrap_or_else(|error| match error {
+        RecvTimeoutError::Timeout => {
+            Err(Error::new(ErrorKind::Timeout, format!("{what} took longer than {}", seconds(limit))))
+        }
+        RecvTimeoutError::Disconnected => Err(died()),
+    })
 }
 
 /// Starts a future on the background thread and forgets it; without a thread nothing happens.
+#[cfg(any(feature = "redis", feature = "checks"))]
 pub(crate) fn spawn<F: Future<Output = ()> + 'static>(work: impl FnOnce() -> F + Send + 'static) {
     let _ = submit(work);
 }
@@ -108,6 +112,9 @@ mod tests {
     #[tokio::test]
     async fn a_panic_becomes_an_error() {
         let error = super::run::<(), _>(|| async { panic!("planted") }).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Exited);
+        let limit = Duration::from_secs(5);
+        let error = super::run_blocking::<(), _>("a panic", limit, || async { panic!("planted") }).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Exited);
     }
 }

@@ -6,6 +6,7 @@
 //! | `HARNESS_REDIS_URL` | a Redis that is already running; tests get logical databases of their own on it |
 //! | `HARNESS_POSTGRES_IMAGE` | image for the container provider |
 //! | `HARNESS_REDIS_IMAGE` | image for the container provider |
+//! | `HARNESS_DATA` | `disk`: shared servers of installed or portable binaries keep their data on disk, also where memory is plenty |
 //!
 //! `DATABASE_URL` is looked at for one purpose: to say in an error that it is never adopted. It may be somebody's real
 //! database.
@@ -26,6 +27,8 @@ pub struct DbSettings {
     pub postgres_image: Option<String>,
     /// `HARNESS_REDIS_IMAGE`.
     pub redis_image: Option<String>,
+    /// `HARNESS_DATA`: `disk` for data that are larger than memory, `memory` where there is plenty, which is the default.
+    pub data: Option<String>,
     /// True when `DATABASE_URL` is set; its value is not kept.
     pub database_url_is_set: bool,
     /// Directories of `PATH`, in order.
@@ -54,6 +57,7 @@ impl DbSettings {
             redis_url: lookup("HARNESS_REDIS_URL"),
             postgres_image: lookup("HARNESS_POSTGRES_IMAGE"),
             redis_image: lookup("HARNESS_REDIS_IMAGE"),
+            data: lookup("HARNESS_DATA"),
             database_url_is_set: lookup("DATABASE_URL").is_some(),
             path: lookup("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default(),
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use harness_core::error::{CoreResult, Error, ErrorKind};
 use harness_core::slo::{Amount, Limit, Op, Percent, Threshold, Unit};
+use harness_core::wait::seconds;
 
 use crate::generator::Timed;
 use crate::units::Rate;
@@ -78,10 +79,18 @@ pub(crate) enum Stat {
     Mean,
     Success,
     Throughput,
+    Achieved,
     Errors(String),
     Timeouts,
     Dropped,
     Unfinished,
+    /// The largest value of a watched series.
+    Resource(String),
+    /// What was saved of something, of all classes or one.
+    Reduction {
+        what: String,
+        class: Option<String>,
+    },
 }
 
 /// A statistic with its limits, for [`LoadRun::check`](crate::LoadRun::check): `p95("buy").below(millis(250))`.
@@ -97,6 +106,8 @@ pub struct Gate {
     pub(crate) phase: Option<String>,
     pub(crate) of_service: bool,
     pub(crate) of_successes: bool,
+    pub(crate) window: Option<Duration>,
+    pub(crate) abort_after: Option<Duration>,
     target: Option<(Op, Bound)>,
     critical: Option<Bound>,
 }
@@ -136,6 +147,11 @@ pub fn throughput() -> Gate {
     Gate::new(Stat::Throughput)
 }
 
+/// The share of due slots that the generator took up in time: `achieved_rate().at_least(percent(99))`.
+pub fn achieved_rate() -> Gate {
+    Gate::new(Stat::Achieved)
+}
+
 /// The number of errors of a kind ([`ANY`] for all kinds); panics are of kind `panic`.
 pub fn errors(kind: impl Into<String>) -> Gate {
     Gate::new(Stat::Errors(kind.into()))
@@ -156,6 +172,19 @@ pub fn unfinished() -> Gate {
     Gate::new(Stat::Unfinished)
 }
 
+/// The largest value of a series that [`Load::watch`](crate::Load::watch) samples, in any unit:
+/// `resource("service rss").below(mebibytes(2_048))`. With [`Gate::over`] the worst mean of a window, which is how a share of
+/// processor time is meant.
+pub fn resource(series: impl Into<String>) -> Gate {
+    Gate::new(Stat::Resource(series.into()))
+}
+
+/// The share saved of what [`Iteration::used`](crate::Iteration::used) counted, weighted by what was really asked:
+/// `reduction("tokens").at_least(percent(40))`.
+pub fn reduction(what: impl Into<String>) -> Gate {
+    Gate::new(Stat::Reduction { what: what.into(), class: None })
+}
+
 impl Gate {
     fn new(stat: Stat) -> Self {
         Self {
@@ -164,6 +193,8 @@ impl Gate {
             phase: None,
             of_service: false,
             of_successes: false,
+            window: None,
+            abort_after: None,
             target: None,
             critical: None,
         }
@@ -172,6 +203,14 @@ impl Gate {
     /// Looks at one flow only.
     pub fn flow(mut self, flow: impl Into<String>) -> Self {
         self.flow = flow.into();
+        self
+    }
+
+    /// Looks at one class of a [`reduction`] only; changes no other gate.
+    pub fn class(mut self, name: impl Into<String>) -> Self {
+        if let Stat::Reduction { class, .. } = &mut self.stat {
+            *class = Some(name.into());
+        }
         self
     }
 
@@ -190,6 +229,20 @@ impl Gate {
     /// Leaves failures out of a latency.
     pub fn of_successes(mut self) -> Self {
         self.of_successes = true;
+        self
+    }
+
+    /// Looks at a sliding window instead of the whole phase: the worst full window counts. Only for gates given with
+    /// [`Load::gate`](crate::Load::gate), since windows are watched while the load runs.
+    pub fn over(mut self, window: Duration) -> Self {
+        self.window = Some(window);
+        self
+    }
+
+    /// Ends the run once the critical limit has been missed for this long without a break, at most 0.2 s later. Only for
+    /// gates given with [`Load::gate`](crate::Load::gate).
+    pub fn abort_after(mut self, breach: Duration) -> Self {
+        self.abort_after = Some(breach);
         self
     }
 
@@ -238,11 +291,15 @@ impl Gate {
             Stat::Mean => "mean".to_owned(),
             Stat::Success => "success rate".to_owned(),
             Stat::Throughput => "throughput".to_owned(),
+            Stat::Achieved => "achieved rate".to_owned(),
             Stat::Errors(kind) if kind == ANY => "errors".to_owned(),
             Stat::Errors(kind) => format!("errors `{kind}`"),
             Stat::Timeouts => "timeouts".to_owned(),
             Stat::Dropped => "dropped".to_owned(),
             Stat::Unfinished => "unfinished".to_owned(),
+            Stat::Resource(series) => series.clone(),
+            Stat::Reduction { what, class: None } => format!("{what} saved"),
+            Stat::Reduction { what, class: Some(class) } => format!("{what} saved {class}"),
         };
         let parts = [
             (self.flow != ANY).then_some(self.flow.as_str()),
@@ -250,7 +307,11 @@ impl Gate {
             self.of_successes.then_some("(successes)"),
             self.phase.as_deref(),
         ];
-        parts.into_iter().flatten().fold(what, |name, part| format!("{name} {part}"))
+        let name = parts.into_iter().flatten().fold(what, |name, part| format!("{name} {part}"));
+        match self.window {
+            Some(window) => format!("{name} over {}", seconds(window)),
+            None => name,
+        }
     }
 
     /// The threshold this gate stands for.
@@ -267,11 +328,19 @@ impl Gate {
         };
         let limit = |bound: Bound| {
             let limit = bound.limit(op)?;
-            if limit.unit() == self.unit() {
-                return Ok(limit);
+            match self.unit() {
+                Some(unit) if limit.unit() != unit => {
+                    Err(refuse(format!("`{limit}` limits {}, it measures {}", limit.unit().word(), unit.word())))
+                }
+                _ => Ok(limit),
             }
-            Err(refuse(format!("`{limit}` limits {}, it measures {}", limit.unit().word(), self.unit().word())))
         };
+        let is_watched = self.window.is_some() || self.abort_after.is_some();
+        if is_watched && matches!(self.stat, Stat::Reduction { .. }) {
+            return Err(
+                refuse("what was saved is known at the end".to_owned()).remedy("leave out `.over` and `.abort_after`")
+            );
+        }
         let mut threshold = Threshold::new(self.name(), limit(target)?);
         if let Some(critical) = self.critical {
             threshold = threshold.critical(limit(critical)?);
@@ -282,18 +351,39 @@ impl Gate {
 
     /// What a gate on time looks at: the quantile and its target. A mean is moved by any iteration, so it counts as p99.
     pub(crate) fn timed(&self) -> Option<Timed> {
-        let Some((_, Bound(Kind::Time(limit)))) = self.target else { return None };
+        let Some((_, Bound(Kind::Time(limit)))) = self.target.filter(|_| self.unit() == Some(Unit::Time)) else {
+            return None;
+        };
         let quantile = if let Stat::Quantile(q) = self.stat { q } else { 0.99 };
         Some(Timed { quantile, limit })
     }
 
-    fn unit(&self) -> Unit {
-        match self.stat {
+    /// The limits on time, target and critical, and how they are compared.
+    pub(crate) fn time_limits(&self) -> Option<(Op, [Duration; 2])> {
+        let Some((op, Bound(Kind::Time(target)))) = self.target.filter(|_| self.unit() == Some(Unit::Time)) else {
+            return None;
+        };
+        let critical = match self.critical {
+            Some(Bound(Kind::Time(critical))) => critical,
+            _ => target.saturating_mul(2),
+        };
+        Some((op, [target, critical]))
+    }
+
+    /// True if the verdict depends on how fast code runs, and not only on counts.
+    pub(crate) fn is_about_speed(&self) -> bool {
+        matches!(self.unit(), Some(Unit::Time | Unit::PerSecond))
+    }
+
+    /// None for a resource, which has the unit of its series.
+    fn unit(&self) -> Option<Unit> {
+        Some(match self.stat {
             Stat::Quantile(_) | Stat::Mean => Unit::Time,
-            Stat::Success => Unit::Percent,
+            Stat::Success | Stat::Achieved | Stat::Reduction { .. } => Unit::Percent,
             Stat::Throughput => Unit::PerSecond,
             Stat::Errors(_) | Stat::Timeouts | Stat::Dropped | Stat::Unfinished => Unit::Count,
-        }
+            Stat::Resource(_) => return None,
+        })
     }
 }
 

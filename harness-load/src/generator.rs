@@ -37,6 +37,8 @@ pub struct Generator {
     pub picked_in_time: u64,
     /// What it added to each iteration before the closure started.
     pub lateness: Times,
+    /// How often it read the clock, over the whole run.
+    pub clock_reads: u64,
     /// Processor time and waiting for it; none on a paused clock, in short runs, or without `/proc`.
     pub usage: Option<Usage>,
 }
@@ -248,7 +250,7 @@ mod tests {
         let mut lateness = Times::default();
         (0..100).for_each(|n| lateness.record(if n < 90 { Duration::ZERO } else { late }));
         let usage = Usage { cpu_share, cores: 1, waiting_share: 0.3, window: millis(1_000) };
-        Generator { pacing: "test", due: 100, picked_in_time, lateness, usage: Some(usage) }
+        Generator { pacing: "test", due: 100, picked_in_time, lateness, clock_reads: 0, usage: Some(usage) }
     }
 
     #[test]

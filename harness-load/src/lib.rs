@@ -42,34 +42,63 @@
 //!   had. When it could have been the limit, [`LoadRun::check`] says `invalid:` instead of blaming the system.
 //! - **No samples, no pass.** A gate without evidence is an error, and a percentile needs five samples beyond it.
 //!
-//! What it does *not* do: closed loops, ramps, searches for the breaking point, stored baselines. It holds at most a
-//! million exact durations of a kind, then keeps three digits; and it drives one process's worth of load, not a farm.
+//! Phases are first-class: [`Load::warm_up`] (or [until steady](Load::warm_up_until_steady)), [`Load::ramp`],
+//! [`Load::hold`], [`Load::steps`], [`Load::spike`], [`Load::soak`], [`Load::replay`] and [`Load::cool_down`]; gates bind
+//! to those that are measured. [`Load::closed`] is the other model, users who come back. [`target`] holds ready-made
+//! users with a connection of their own for HTTP/1.1, WebSocket and Redis, and the trait for any other.
+//!
+//! What it does *not* do: it keeps 65,536 exact durations of a kind, then three digits; and it drives one core's worth of
+//! load, not a farm. Iterations are polled one after the other on the thread that runs the load, so a flow that computes
+//! for long should hand its work to `tokio::spawn`, or the generator will say that it was the limit.
 //!
 //! A current-thread runtime, which `#[tokio::test]` makes, is one core for the load *and* for whatever else runs on it.
 //! Run the system under test as a process of its own.
+//!
+//! # Speed needs optimised code
+//!
+//! Where this crate is built at opt-level 0, gates on times and rates are skipped, which is no evidence and never a pass.
+//! A consumer's workspace gets figures from plain `cargo test` with
+//!
+//! ```toml
+//! [profile.dev.package.harness-load]
+//! opt-level = 2
+//! ```
 
 pub mod arrival;
+pub mod baseline;
+pub mod breakpoint;
 pub mod burst;
+pub mod compare;
 pub mod generator;
+pub mod stages;
+pub mod target;
 pub mod tokens;
 
+mod coarse;
 mod engine;
+mod evidence;
 mod gate;
 mod load;
+mod preflight;
 mod run;
 mod series;
 mod table;
 mod times;
 mod units;
+mod watch;
 
+pub use baseline::baseline;
 pub use burst::Burst;
+pub use compare::compare;
 pub use engine::{Cell, End, Iteration};
 pub use gate::{
-    ANY, Bound, Gate, dropped, errors, mean, p50, p95, p99, percentile, success_rate, throughput, timeouts, unfinished,
+    ANY, Bound, Gate, achieved_rate, dropped, errors, mean, p50, p95, p99, percentile, reduction, resource,
+    success_rate, throughput, timeouts, unfinished,
 };
 pub use harness_core::error::{CoreResult, Error, ErrorKind, Result};
+pub use harness_core::run::Seed;
 pub use harness_core::slo::{Measured, Percent, percent};
-pub use load::{HOLD, Load, Marks, WARM_UP};
+pub use load::{HOLD, Load, Marks, Saturation, Think, WARM_UP};
 pub use run::{Judged, LoadRun, Row};
 pub use times::{Span, Times};
 pub use units::{Rate, millis, per_second, secs};

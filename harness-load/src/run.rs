@@ -4,17 +4,21 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use harness_core::error::{CoreResult, Error, ErrorKind};
+use harness_core::monitor::Watched;
 use harness_core::record::CriterionRecord;
 use harness_core::run::Seed;
 use harness_core::slo::{Measured, Threshold};
+use harness_core::wait::seconds;
 use harness_props::Outcome;
 
 use crate::arrival::Phase;
-use crate::engine::{Cell, Driven, Plan, Second};
+use crate::engine::{Cell, Driven, Noted, Plan, Second};
 use crate::gate::{ANY, Gate, Stat};
 use crate::generator::Generator;
 use crate::table;
 use crate::times::Times;
+use crate::tokens::Reduction;
+use crate::watch::Watch;
 
 /// A finished load. Its `Display` is a table for people.
 #[derive(Debug)]
@@ -25,22 +29,43 @@ pub struct LoadRun {
     pub(crate) cells: Vec<Vec<Cell>>,
     pub(crate) examples: BTreeMap<String, String>,
     pub(crate) seconds: Vec<Second>,
-    pub(crate) steps: BTreeMap<(usize, &'static str), Times>,
+    pub(crate) noted: Noted,
+    pub(crate) watched: Option<Watched>,
     pub(crate) marks: Vec<(Duration, String)>,
     pub(crate) generator: Generator,
     pub(crate) peak_in_flight: usize,
     pub(crate) seed: Seed,
+    pub(crate) interval: u64,
+    pub(crate) gates: Vec<Gate>,
+    pub(crate) watches: Vec<Watch>,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) aborted: Option<(Duration, String)>,
+    pub(crate) unoptimised: bool,
 }
 
 impl LoadRun {
     pub(crate) fn new(
-        phases: Vec<Phase>,
-        flows: Vec<String>,
+        (mut phases, flows): (Vec<Phase>, Vec<String>),
         plan: &Plan,
         driven: Driven,
-        marks: Vec<(Duration, String)>,
+        (gates, marks, warnings): (Vec<Gate>, Vec<(Duration, String)>, Vec<String>),
+        watched: Option<Watched>,
     ) -> Self {
-        let Driven { books, steps, usage, pacing, .. } = driven;
+        let Driven { books, noted, usage, pacing, clock_reads, shortened, watches, aborted, .. } = driven;
+        let mut starts = Vec::with_capacity(phases.len());
+        let mut end = Duration::ZERO;
+        for (phase, shortened) in phases.iter_mut().zip(shortened.iter().scan(0, |before, sum| {
+            let here = sum - *before;
+            *before = *sum;
+            Some(Duration::from_nanos(here))
+        })) {
+            starts.push(end);
+            phase.length = phase.length.saturating_sub(shortened);
+            if let Some((at, _)) = &aborted {
+                phase.length = phase.length.min(at.saturating_sub(end));
+            }
+            end += phase.length;
+        }
         let measured =
             || books.cells.iter().zip(&phases).filter(|(_, phase)| phase.measured).flat_map(|(cells, _)| cells);
         let generator = Generator {
@@ -48,21 +73,46 @@ impl LoadRun {
             due: measured().map(Cell::ended).sum(),
             picked_in_time: measured().map(|cell| cell.picked_in_time).sum(),
             lateness: Times::merged(measured().map(|cell| &cell.lateness)),
+            clock_reads,
             usage,
         };
         Self {
-            starts: (0..phases.len()).map(|phase| plan.schedule.phase_start(phase)).collect(),
+            starts,
             phases,
             flows,
             cells: books.cells,
             examples: books.examples,
             seconds: books.seconds,
-            steps: steps.take(),
+            interval: books.interval,
+            noted,
+            watched,
             marks,
             generator,
             peak_in_flight: books.peak_in_flight,
             seed: plan.seed,
+            gates,
+            watches,
+            warnings,
+            aborted,
+            unoptimised: cfg!(unoptimised),
         }
+    }
+
+    /// Why the run was ended before its time, and when: a gate with [`Gate::abort_after`] was breached for so long.
+    #[must_use]
+    pub fn aborted(&self) -> Option<(Duration, &str)> {
+        self.aborted.as_ref().map(|(at, why)| (*at, why.as_str()))
+    }
+
+    /// What the machine might have run out of, said before the start.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The names of the phases with their lengths as they came to be.
+    pub fn phases(&self) -> impl Iterator<Item = (&str, Duration)> {
+        self.phases.iter().map(|phase| (phase.name.as_str(), phase.length))
     }
 
     /// The seed that replays arrivals, flows and random data.
@@ -101,7 +151,20 @@ impl LoadRun {
     #[must_use]
     pub fn step(&self, flow: &str, name: &str) -> Option<&Times> {
         let flow = self.flows.iter().position(|known| known == flow)?;
-        self.steps.iter().find(|((of, step), _)| *of == flow && *step == name).map(|(_, times)| times)
+        self.noted.steps.iter().find(|((of, step), _)| *of == flow && *step == name).map(|(_, times)| times)
+    }
+
+    /// What was used of something against what the dearer way would have used, as [`Iteration::used`](crate::Iteration::used)
+    /// counted it in the measured phases.
+    #[must_use]
+    pub fn reduction(&self, what: &str) -> Option<&Reduction> {
+        self.noted.used.get(what)
+    }
+
+    /// What the samplers of [`Load::watch`](crate::Load::watch) saw, warm-up and cool-down included; none without any.
+    #[must_use]
+    pub fn watched(&self) -> Option<&Watched> {
+        self.watched.as_ref()
     }
 
     /// The cells a gate looks at with the time they cover; an error text for names that are not there.
@@ -121,10 +184,23 @@ impl LoadRun {
         Ok((cells.filter(|(_, flow)| gate.flow == ANY || gate.flow == **flow).map(|(cell, _)| cell).collect(), length))
     }
 
-    /// What a gate looks at, with the evidence behind it. The limits of the gate matter only where more than a million
+    /// What a gate looks at, with the evidence behind it. The limits of the gate matter only where more than 65,536
     /// samples made quantiles inexact: a limit inside the remaining span is [`Measured::Nothing`].
     #[must_use]
     pub fn measured(&self, gate: &Gate) -> Measured {
+        match &gate.stat {
+            Stat::Resource(series) => {
+                let nothing = || Measured::nothing("nothing was watched: add `.watch(..)` to the load");
+                return self.watched.as_ref().map_or_else(nothing, |watched| watched.peak(series));
+            }
+            Stat::Reduction { what, class } => {
+                let Some(used) = self.reduction(what) else {
+                    return Measured::nothing(format!("no iteration said what it used of `{what}`"));
+                };
+                return class.as_ref().map_or_else(|| used.overall(), |class| used.class(class));
+            }
+            _ => {}
+        }
         let (cells, window) = match self.cells_of(gate) {
             Ok(found) => found,
             Err(why) => return Measured::nothing(why),
@@ -141,12 +217,14 @@ impl LoadRun {
                 Measured::Mean { total_nanos: times.total_nanos(), samples: times.len() }
             }
             Stat::Success => Measured::share(sum(|cell| cell.ok), due),
+            Stat::Achieved => Measured::share(sum(|cell| cell.picked_in_time), due),
             Stat::Throughput => Measured::Rate { count: sum(|cell| cell.completed_in_phase), window },
             Stat::Errors(kind) if kind == ANY => Measured::count(sum(Cell::errors_total)),
             Stat::Errors(kind) => Measured::count(cells.iter().filter_map(|cell| cell.errors.get(kind)).sum()),
             Stat::Timeouts => Measured::count(sum(|cell| cell.timeouts)),
             Stat::Dropped => Measured::count(sum(|cell| cell.dropped)),
             Stat::Unfinished => Measured::count(sum(|cell| cell.unfinished)),
+            Stat::Resource(_) | Stat::Reduction { .. } => Measured::nothing("no count of slots"), // judged above
         }
     }
 
@@ -156,18 +234,37 @@ impl LoadRun {
     /// [`ErrorKind::Config`] for a gate that means nothing.
     pub fn judge(&self, gates: impl IntoIterator<Item = Gate>) -> CoreResult<Judged> {
         let (mut rows, mut timed) = (Vec::new(), Vec::new());
-        for gate in gates {
-            let threshold = gate.threshold()?;
-            let measured = self.measured(&gate);
+        for gate in self.gates.iter().cloned().chain(gates) {
             timed.extend(gate.timed());
-            rows.push(Row { outcome: threshold.judge(&measured), measured, threshold });
+            rows.push(self.row(&gate)?);
         }
         let responses = self.cells.iter().zip(&self.phases).filter(|(_, phase)| phase.measured);
         let responses = Times::merged(responses.flat_map(|(cells, _)| cells).flat_map(both_responses));
         let p99 = Duration::from_nanos(responses.quantile(0.99).map_or(0, |span| span.high));
         let invalid = self.generator.was_the_limit(p99, &timed);
         let table = table::judged(self, &rows, invalid.as_deref());
-        Ok(Judged { rows, invalid, table })
+        let aborted = self.aborted.as_ref().map(|(at, why)| format!("ended after {}: {why}", seconds(*at)));
+        Ok(Judged { rows, invalid, aborted, table })
+    }
+
+    fn row(&self, gate: &Gate) -> CoreResult<Row> {
+        let threshold = gate.threshold()?;
+        if self.unoptimised && gate.is_about_speed() {
+            let why = "skipped: harness-load was built at opt-level 0, where speed is the compiler's; add \
+                       `[profile.dev.package.harness-load] opt-level = 2` or run with --release";
+            let measured = Measured::nothing(why);
+            return Ok(Row { outcome: threshold.judge(&measured), measured, threshold });
+        }
+        if gate.window.is_some() {
+            let watch = self.watches.iter().find(|watch| watch.gate.name() == gate.name());
+            if let Some((threshold, measured, outcome)) = watch.map(Watch::row) {
+                return Ok(Row { threshold, measured, outcome });
+            }
+            let measured = Measured::nothing("a gate over a window must be given with `.gate(..)` before the run");
+            return Ok(Row { outcome: threshold.judge(&measured), measured, threshold });
+        }
+        let measured = self.measured(gate);
+        Ok(Row { outcome: threshold.judge(&measured), measured, threshold })
     }
 
     /// Holds the run against gates: `Ok` when every gate is a pass or degraded, else an error with the whole table.
@@ -195,15 +292,13 @@ fn latencies(cells: &[&Cell], gate: &Gate) -> Times {
 }
 
 fn quantile(q: f64, times: &Times, gate: &Gate) -> Measured {
-    if let Some(sorted) = times.exact_nanos() {
-        return Measured::quantile(q, sorted);
-    }
-    let Some(span) = times.quantile(q).filter(|_| q > 0.0 && (1.0 - q) * times.len() as f64 >= 5.0) else {
-        return Measured::nothing(format!("{} are too few samples for quantile {q}", times.len()));
-    };
+    let measured = times.measured(q);
     let at = |nanos| Measured::Quantile { q, nanos, samples: times.len() };
-    // A limit inside the span would be judged on a rounded figure.
-    if let Ok(threshold) = gate.threshold()
+    // A limit inside the span of an inexact figure would be judged on a rounded one.
+    if times.exact_nanos().is_none()
+        && matches!(measured, Measured::Quantile { .. })
+        && let Some(span) = times.quantile(q)
+        && let Ok(threshold) = gate.threshold()
         && threshold.judge(&at(span.low)).word() != threshold.judge(&at(span.high)).word()
     {
         return Measured::nothing(format!(
@@ -211,7 +306,7 @@ fn quantile(q: f64, times: &Times, gate: &Gate) -> Measured {
             threshold.target()
         ));
     }
-    at(span.high)
+    measured
 }
 
 /// One gate, what was measured, and the conclusion.
@@ -230,6 +325,7 @@ pub struct Row {
 pub struct Judged {
     rows: Vec<Row>,
     invalid: Option<String>,
+    aborted: Option<String>,
     table: String,
 }
 
@@ -252,7 +348,10 @@ impl Judged {
         if let Some(why) = &self.invalid {
             return Outcome::no_evidence(format!("invalid: {why}"));
         }
-        Outcome::worst(self.rows.iter().map(|row| row.outcome.clone()))
+        match &self.aborted {
+            Some(why) => Outcome::fail(why.clone()),
+            None => Outcome::worst(self.rows.iter().map(|row| row.outcome.clone())),
+        }
     }
 
     /// The rows as criteria of a scenario, ready to be recorded. Of an invalid run none has evidence.
@@ -312,12 +411,31 @@ impl std::fmt::Display for Judged {
 mod tests {
     use std::time::Duration;
 
-    use harness_core::slo::Measured;
+    use harness_core::ErrorKind;
+    use harness_core::slo::{Measured, percent};
 
     use super::quantile;
-    use crate::gate::p50;
+    use crate::gate::{ANY, errors, mean, p50, success_rate, throughput};
+    use crate::load::Load;
     use crate::times::Times;
-    use crate::units::millis;
+    use crate::units::{millis, per_second, secs};
+
+    /// Counts mean the same at any speed; times and rates of unoptimised code are no evidence.
+    #[tokio::test(start_paused = true)]
+    async fn unoptimised_build_skips_gates_on_speed_and_no_others() {
+        let load = Load::open(per_second(100)).hold(secs(2)).flow("a", 1, async |_| Ok::<(), String>(()));
+        let mut run = load.run().await.unwrap();
+        let speed = || [p50(ANY).below(secs(9)), mean(ANY).below(secs(9)), throughput().at_least(per_second(1))];
+        let counts = || [success_rate().at_least(percent(95)), errors(ANY).exactly(0)];
+        run.unoptimised = false;
+        assert!(run.check(speed().into_iter().chain(counts())).is_ok());
+        run.unoptimised = true;
+        for row in run.judge(speed()).unwrap().rows() {
+            assert!(row.outcome.is_no_evidence() && row.outcome.detail().contains("opt-level 0"), "{row:?}");
+        }
+        assert!(run.check(counts()).is_ok());
+        assert_eq!(run.check(speed()).unwrap_err().kind(), ErrorKind::NoEvidence);
+    }
 
     /// Inexact times are never judged on a rounded figure: the limit is clearly beyond them, or there is no evidence.
     #[test]

@@ -10,12 +10,12 @@ use crate::times::Times;
 const PERCENTILES: [f64; 13] = [1.0, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 97.5, 99.0, 99.5, 99.9, 99.99];
 
 impl LoadRun {
-    /// The run second by second: response percentiles of what was due in each second, rates, failures, and the most
-    /// in flight. Phases and the marks of the load are labelled.
+    /// The run second by second: response percentiles of what was due in each second, rates, failures, the most
+    /// in flight, and what was watched. Phases and the marks of the load are labelled.
     #[must_use]
     pub fn series(&self, scenario: &str) -> Vec<SeriesRecord> {
         let latency = |q: f64| {
-            let at = move |second: &Second| Some(second.response.as_ref()?.value_at_quantile(q) as f64 / 1e3);
+            let at = move |second: &Second| Some(second.response.as_ref()?.quantile(q) as f64 / 1e3);
             self.points(move |second, _| at(second))
         };
         let series = |plot: &str, name: &str, unit: &str, points| SeriesRecord {
@@ -27,7 +27,7 @@ impl LoadRun {
             points,
             marks: self.all_marks(),
         };
-        vec![
+        let mut all = vec![
             series("latency over time", "p50", "ms", latency(0.5)),
             series("latency over time", "p95", "ms", latency(0.95)),
             series("latency over time", "p99", "ms", latency(0.99)),
@@ -35,7 +35,10 @@ impl LoadRun {
             series("rate over time", "completed", "/s", self.points(|second, width| Some(second.ok as f64 / width))),
             series("errors over time", "failed", "/s", self.points(|second, width| Some(second.failed as f64 / width))),
             series("in flight over time", "most in flight", "", self.points(|second, _| Some(second.in_flight as f64))),
-        ]
+        ];
+        let resources = self.watched.iter().flat_map(|watched| watched.records(scenario));
+        all.extend(resources.map(|record| SeriesRecord { marks: self.all_marks(), ..record }));
+        all
     }
 
     /// Response percentiles of each flow in the measured phases; x is the percentile. A percentile is left out when
@@ -64,15 +67,16 @@ impl LoadRun {
             .collect()
     }
 
-    /// One point per second; `width` is how much of the second lies within the phases (1 during the drain).
+    /// One point per interval, a second in runs of up to a quarter of an hour; `width` is how much of the second lies within the phases (1 during the drain).
     fn points(&self, y: impl Fn(&Second, f64) -> Option<f64>) -> Vec<(f64, f64)> {
         let end = self
             .starts
             .last()
             .zip(self.phases.last())
             .map_or(0.0, |(start, last)| (*start + last.length).as_secs_f64());
-        let seconds = self.seconds.iter().enumerate().map(|(n, second)| (n as f64, second));
-        let width = |x: f64| if end > x { (end - x).min(1.0) } else { 1.0 };
+        let interval = self.interval as f64;
+        let seconds = self.seconds.iter().enumerate().map(|(n, second)| (n as f64 * interval, second));
+        let width = |x: f64| if end > x { (end - x).min(interval) } else { interval };
         seconds.filter_map(|(x, second)| Some((x, y(second, width(x))?))).collect()
     }
 

@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write};
 
+use harness_core::monitor::Watched;
+
 use crate::engine::Cell;
 use crate::run::{LoadRun, Row};
 use crate::times::Times;
@@ -50,7 +52,7 @@ impl fmt::Display for LoadRun {
             rows.extend(cells.iter().zip(&self.flows).map(|(cell, flow)| cell_row(&phase.name, flow, cell)));
         }
         f.write_str(&grid(&rows))?;
-        for ((flow, step), times) in &self.steps {
+        for ((flow, step), times) in &self.noted.steps {
             let at = |q| times.quantile(q).map_or_else(|| "-".to_owned(), |span| nanos(span.high));
             writeln!(
                 f,
@@ -64,6 +66,21 @@ impl fmt::Display for LoadRun {
         for (kind, example) in &self.examples {
             let count: u64 = self.cells.iter().flatten().filter_map(|cell| cell.errors.get(kind)).sum();
             writeln!(f, "  error      {count} × {kind}: {example}")?;
+        }
+        for (what, used) in &self.noted.used {
+            write!(f, "  used       {what}\n{used}")?;
+        }
+        for series in self.watched.iter().flat_map(Watched::all) {
+            writeln!(f, "  watched    {}: at most {}", series.name(), series.peak().display())?;
+        }
+        for (sampler, gap) in self.watched.iter().flat_map(Watched::gaps) {
+            writeln!(f, "  watched    {sampler}: {} samples are missing: {}", gap.count, gap.why)?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "  warning    {warning}")?;
+        }
+        if let Some((at, why)) = self.aborted() {
+            writeln!(f, "  ended      after {}: {why}", harness_core::wait::seconds(at))?;
         }
         writeln!(f, "  in flight  {} at most", self.peak_in_flight)?;
         writeln!(f, "  generator  {}", self.generator)?;

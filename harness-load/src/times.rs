@@ -1,19 +1,21 @@
 //! Many durations, and what can be said about them.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
+use harness_core::slo::Measured;
 use hdrhistogram::Histogram;
 
 use crate::units::to_nanos;
 
 /// Up to here every value is kept; beyond it memory stays constant.
-const EXACT: usize = 1 << 20;
+const EXACT: usize = 1 << 16;
 /// The histogram spans 1 ns to 1 hour; longer values count as one hour.
 const LONGEST_NANOS: u64 = 3_600_000_000_000;
 
 /// Durations of one kind, recorded in nanoseconds.
 ///
-/// The first million values are kept as they are, so quantiles are exact. Beyond that a histogram with three
+/// The first 65,536 values are kept as they are, so quantiles are exact. Beyond that a histogram with three
 /// significant digits takes over: a quantile is then known to lie in a [`Span`] no wider than 0.1 % of its value.
 #[derive(Debug, Clone)]
 pub struct Times {
@@ -50,28 +52,32 @@ impl Times {
         self.record_nanos(to_nanos(duration));
     }
 
-    fn record_nanos(&mut self, nanos: u64) {
+    /// Adds one duration in nanoseconds.
+    #[inline]
+    pub fn record_nanos(&mut self, nanos: u64) {
         self.count += 1;
         self.total_nanos += u128::from(nanos);
         self.longest = self.longest.max(nanos);
-        if self.histogram.is_none() && self.exact.len() == self.exact_limit {
-            self.give_up_exactness();
+        if let Some(histogram) = &mut self.histogram {
+            return histogram.saturating_record(nanos.max(1));
         }
-        match &mut self.histogram {
-            Some(histogram) => histogram.saturating_record(nanos.max(1)),
-            None => self.exact.push(nanos),
+        if self.exact.len() == self.exact_limit {
+            self.give_up_exactness();
+            self.histogram.iter_mut().for_each(|histogram| histogram.saturating_record(nanos.max(1)));
+        } else {
+            self.exact.push(nanos);
         }
     }
 
+    #[cold]
     fn give_up_exactness(&mut self) {
-        // The bounds and digits are constants that the constructor accepts; were they refused, exactness stays.
+        // The bounds and digits are constants that the constructor accepts; were they refused, only the count
+        // and the longest would go on, and quantiles would say so by being none.
         if let Ok(mut histogram) = Histogram::new_with_bounds(1, LONGEST_NANOS, 3) {
             for nanos in std::mem::take(&mut self.exact) {
                 histogram.saturating_record(nanos.max(1));
             }
             self.histogram = Some(Box::new(histogram));
-        } else {
-            self.exact_limit = usize::MAX;
         }
     }
 
@@ -129,6 +135,18 @@ impl Times {
         self.histogram.is_none().then_some(&self.exact)
     }
 
+    /// A quantile as evidence: nothing where fewer than five values lie beyond it.
+    #[must_use]
+    pub fn measured(&self, q: f64) -> Measured {
+        if let Some(exact) = self.exact_nanos() {
+            return Measured::quantile(q, &sorted(exact));
+        }
+        match self.quantile(q).filter(|_| q > 0.0 && (1.0 - q) * self.count as f64 >= 5.0) {
+            Some(span) => Measured::Quantile { q, nanos: span.high, samples: self.count },
+            None => Measured::nothing(format!("{} are too few samples for quantile {q}", self.count)),
+        }
+    }
+
     /// The quantile `q` in `0..=1` by nearest rank (the smallest value with at least `q` of all values at or below
     /// it); none without values.
     #[must_use]
@@ -141,16 +159,21 @@ impl Times {
             let high = histogram.highest_equivalent(value).min(self.longest.max(1));
             return Some(Span { low: histogram.lowest_equivalent(value), high });
         }
-        // Sorting here keeps recording cheap; what was merged is sorted already and this is one pass over it.
-        let mut sorted = std::borrow::Cow::from(&self.exact);
-        if !sorted.is_sorted() {
-            sorted.to_mut().sort_unstable();
-        }
+        let sorted = sorted(&self.exact);
         // The tolerance keeps 0.07 * 100, which floats put a hair above 7, at rank 7.
         let rank = (q.clamp(0.0, 1.0) * self.count as f64 - 1e-9).ceil() as usize;
         let value = *sorted.get(rank.saturating_sub(1))?;
         Some(Span { low: value, high: value })
     }
+}
+
+/// Sorting when asked keeps recording cheap; what was merged is sorted already and this is one pass over it.
+fn sorted(nanos: &[u64]) -> Cow<'_, [u64]> {
+    let mut sorted = Cow::from(nanos);
+    if !sorted.is_sorted() {
+        sorted.to_mut().sort_unstable();
+    }
+    sorted
 }
 
 #[cfg(test)]

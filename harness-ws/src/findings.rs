@@ -85,6 +85,11 @@ impl Findings {
         self
     }
 
+    /// How many checks have to come to a conclusion.
+    pub(crate) fn needed(&self) -> usize {
+        self.at_least
+    }
+
     /// Checks that nothing failed, nothing was left without evidence, and enough was executed.
     ///
     /// # Errors

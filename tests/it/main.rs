@@ -2,6 +2,7 @@
 
 mod architecture;
 mod cli;
+mod lean;
 mod leftovers;
 mod messages;
 mod readme;

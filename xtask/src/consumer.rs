@@ -31,15 +31,16 @@ fn run(dir: &Path) -> bool {
 
 fn write(dir: &Path) -> std::io::Result<()> {
     fs::create_dir_all(dir.join("src"))?;
-    fs::create_dir_all(dir.join("tests"))?;
     fs::write(dir.join("src/lib.rs"), "//! A service of somebody else.\n")?;
     fs::write(dir.join("Cargo.toml"), manifest()?)?;
     fs::copy(root().join("Cargo.lock"), dir.join("Cargo.lock"))?;
-    let quickstart = root().join("examples/quickstart/tests");
-    for entry in fs::read_dir(quickstart)? {
-        let path = entry?.path();
-        if let Some(name) = path.file_name().filter(|_| path.is_file()) {
-            fs::copy(&path, dir.join("tests").join(name))?;
+    for folder in ["tests", "migrations"] {
+        fs::create_dir_all(dir.join(folder))?;
+        for entry in fs::read_dir(root().join("examples/quickstart").join(folder))? {
+            let path = entry?.path();
+            if let Some(name) = path.file_name().filter(|_| path.is_file()) {
+                fs::copy(&path, dir.join(folder).join(name))?;
+            }
         }
     }
     Ok(())

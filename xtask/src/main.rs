@@ -3,9 +3,13 @@
 //! Thin on purpose: it runs cargo, the `harness` binary and the built test executables, says how long each step took,
 //! and passes exit codes on. It starts no server itself.
 
+mod bench;
 mod campaign;
 mod consumer;
+mod figure;
+mod peers;
 mod plants;
+mod soak;
 mod step;
 mod test;
 
@@ -18,10 +22,16 @@ usage: cargo xtask <verb> [arguments]
                        a consumer outside the workspace; prints the time each step took
   campaign [-- args]   provision, build in release, run the pattern service's campaign to a decision and a report
                        (cargo xtask campaign -- --help lists its arguments)
+  bench --scenario all|NAME [--duration 10s]
+                       the benchmarks of the pattern service alone, in release: latency, throughput, stress, tokens,
+                       stages, resources, cache; 0 pass, 1 fail, 2 degraded, 3 no evidence
   provision [args]     make servers available: images where an engine is, else binaries
   plants               one planted defect per scenario of the campaign: each must be found
   consumer             build and run the first tests in a package outside this workspace
   leftovers            kill test runs at 20 seeded moments and look for anything left behind
+  peers AREA [args]    AREA is db, load, ws or props: ours and the others by turns on one server, judged; target/peers/AREA.json
+                       (--quick: few rounds, nothing judged; --only GOAL; --fresh: measure again; else it resumes)
+  soak [items]         what the normal run does in short form, at full length; resumes; target/soak/*.json
   tidy                 format, lints, licences and dependencies (cargo-deny where installed)
   help                 this text
 ";
@@ -33,10 +43,13 @@ fn main() -> ExitCode {
     match verb.as_str() {
         "test" => test::run(&rest),
         "campaign" => campaign::run(&rest),
+        "bench" => bench::run(&rest),
         "provision" => step::exit(step::harness("provision", &rest)),
         "plants" => test::plants(),
         "consumer" => step::exit(consumer::builds_and_passes()),
         "leftovers" => test::leftovers(),
+        "peers" => peers::run(&rest),
+        "soak" => soak::run(&rest),
         "tidy" => test::tidy(),
         "help" | "--help" | "-h" => {
             print!("{HELP}");

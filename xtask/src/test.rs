@@ -59,7 +59,7 @@ fn on_provider(provider: &str) -> bool {
     let out = step::target().join(format!("harness-{provider}"));
     let _ = std::fs::remove_dir_all(&out);
     let mut command = if has_nextest() {
-        let which = "package(harness-db) | package(quickstart)";
+        let which = "(package(harness-db) and kind(test)) | package(quickstart)";
         cargo(&["nextest", "run", "--workspace", "--profile", "ci", "--filter-expr", which])
     } else {
         cargo(&["test", "--package", "harness-db", "--package", "quickstart", "--tests"])

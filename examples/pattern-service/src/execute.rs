@@ -245,6 +245,9 @@ impl App {
         if plants.on(Plant::LeaksConnection) && number.is_multiple_of(40) {
             self.store.leak().await;
         }
+        if plants.on(Plant::LeaksMemory) {
+            Vec::leak(vec![1_u8; 1 << 20]);
+        }
         if plants.on(Plant::FailingRequests) && number.is_multiple_of(8) {
             return Err(ApiError::internal("planted failure"));
         }

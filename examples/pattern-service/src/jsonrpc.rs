@@ -122,8 +122,9 @@ fn member(text: &str) -> Incoming {
         return invalid(None, "a member of the request appears twice");
     };
     let id = members.id;
-    if id.is_some_and(|id| id.get().starts_with(['{', '[', 't', 'f'])) {
-        return invalid(None, "an id is a string, a number or null");
+    // MCP wants more than JSON-RPC: an id is a string or an integer, and never null (MCP, basic, requests).
+    if id.is_some_and(|id| !id.get().starts_with('"') && id.get().contains(|c: char| !c.is_ascii_digit() && c != '-')) {
+        return invalid(None, "an id is a string or an integer");
     }
     if members.jsonrpc.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok()).as_deref() != Some("2.0") {
         return invalid(id, "the member jsonrpc must be \"2.0\"");
@@ -164,7 +165,7 @@ mod tests {
 
     #[test]
     fn ids_go_back_byte_for_byte() {
-        for id in ["1", "1.5", "\"1\"", "\"a\\u0062\"", "null", "-7", "123456789012345678901234567890", "0"] {
+        for id in ["1", "\"1\"", "\"a\\u0062\"", "-7", "123456789012345678901234567890", "0"] {
             let frame = parse(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#));
             let Frame::Single(Incoming::Request { id: kept, method, params }) = frame else { panic!("{frame:?}") };
             assert_eq!((kept.as_str(), method.as_str(), params), (id, "ping", Value::Null));
@@ -173,13 +174,13 @@ mod tests {
     }
 
     #[test]
-    fn missing_id_is_a_notification_and_null_id_is_a_request() {
+    fn missing_id_is_a_notification_and_null_is_no_id() {
         let frame = parse(r#"{"jsonrpc":"2.0","method":"x"}"#);
         assert_eq!(frame, Frame::Single(Incoming::Notification { method: "x".to_owned() }));
-        assert!(matches!(
-            parse(r#"{"jsonrpc":"2.0","method":"x","id":null}"#),
-            Frame::Single(Incoming::Request { .. })
-        ));
+        for id in ["null", "1.5", "1e3"] {
+            let text = format!(r#"{{"jsonrpc":"2.0","method":"x","id":{id}}}"#);
+            assert_eq!(id_and_code(&text), ("null".to_owned(), INVALID_REQUEST), "{id}");
+        }
     }
 
     #[test]

@@ -157,6 +157,9 @@ impl App {
     }
 
     async fn call(&self, method: &str, params: Value, session: &mut Session) -> Result<Value, RpcError> {
+        if params.is_array() {
+            return Err(RpcError::params("named parameters (an object) are expected"));
+        }
         match method {
             "initialize" => initialize(&params),
             "ping" => Ok(json!({})),

@@ -65,6 +65,8 @@ plants! {
     HangsOnOutage "hangs-on-outage" "nothing bounds the wait for the database";
     NeedsRestart "needs-restart" "after the first database outage the pool stays closed for good";
     LeaksConnection "leaks-connection" "every 40th execution keeps a database connection for ever";
+    ImmortalEntry "immortal-entry" "entries of the shared cache tier live for ten years";
+    LeaksMemory "leaks-memory" "every execution keeps a mebibyte for ever";
     IgnoresTimeLimit "ignores-time-limit" "a pattern may run for as long as it likes";
     BreakerNeverOpens "breaker-never-opens" "the circuit breaker counts no failures";
     HalfOpenHerd "half-open-herd" "a half-open circuit breaker lets every request through";

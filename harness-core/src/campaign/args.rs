@@ -1,6 +1,7 @@
 //! The command line: our own flags, and those with which `cargo test` and nextest call a test target.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Who called, and so what is owed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,7 @@ pub(super) struct Args {
     pub(super) categories: Vec<String>,
     pub(super) plants: Vec<String>,
     pub(super) profile: Option<String>,
+    pub(super) duration: Option<Duration>,
     pub(super) out: PathBuf,
     /// Records to decide from instead of running anything.
     pub(super) decide: Option<PathBuf>,
@@ -44,6 +46,7 @@ A campaign: scenarios in phases, and a decision.
   --scenario ID       only this scenario (repeatable)
   --category NAME     only this category (repeatable)
   --profile NAME      settings profile, handed to the environment
+  --duration LENGTH   how long scenarios measure that leave it open: 10s, 2min, or plain seconds
   --plant NAME        planted defect, handed to the environment (repeatable)
   --out DIR           where reports go (default test-reports/integration)
   --list              show what there is
@@ -72,6 +75,7 @@ impl Args {
             categories: Vec::new(),
             plants: Vec::new(),
             profile: None,
+            duration: None,
             out: PathBuf::from("test-reports/integration"),
             decide: None,
         };
@@ -109,6 +113,7 @@ impl Args {
             "--category" => self.categories.push(needed()?),
             "--plant" => self.plants.extend(needed()?.split(',').map(str::to_owned)),
             "--profile" => self.profile = Some(needed()?),
+            "--duration" => self.duration = Some(duration(&needed()?)?),
             "--decide" => (self.drive, self.decide) = (Drive::Campaign, Some(PathBuf::from(needed()?))),
             "--out" => self.out = PathBuf::from(needed()?),
             "--list" => self.list = true,
@@ -132,8 +137,28 @@ impl Args {
     }
 }
 
+/// Reads `10s`, `10 s`, `500ms`, `2min`, `1h` and plain seconds; more than zero, at most a day.
+fn duration(text: &str) -> Result<Duration, String> {
+    const LONGEST: f64 = 86_400.0;
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let factor = match text[split..].trim() {
+        "" | "s" => 1.0,
+        "ms" => 1e-3,
+        "m" | "min" => 60.0,
+        "h" => 3_600.0,
+        _ => f64::NAN,
+    };
+    let seconds = text[..split].parse::<f64>().unwrap_or(f64::NAN) * factor;
+    match seconds > 0.0 && seconds <= LONGEST {
+        true => Ok(Duration::from_secs_f64(seconds)),
+        false => Err(format!("`--duration {text}` is no length; give 10s, 2min or plain seconds, at most a day")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::{Args, Drive};
 
     fn parse(line: &str) -> Result<Args, Vec<String>> {
@@ -160,6 +185,18 @@ mod tests {
             (vec!["A1".to_owned(), "B2".to_owned()], vec!["x".into(), "y".into(), "z".into()])
         );
         assert!(parse("--preflight-only").unwrap().preflight_only);
+    }
+
+    #[test]
+    fn reads_lengths_and_refuses_what_is_none() {
+        for (text, millis) in [("10s", 10_000), ("10", 10_000), ("1.5", 1_500), ("250ms", 250), ("2min", 120_000)] {
+            let args = parse(&format!("--campaign --duration {text}")).unwrap();
+            assert_eq!(args.duration, Some(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["0", "-1", "ten", "10d", "1e3", "25h", "."] {
+            let problems = parse(&format!("--campaign --duration={text}")).unwrap_err();
+            assert!(problems[0].contains("10s, 2min"), "{text}: {problems:?}");
+        }
     }
 
     #[test]

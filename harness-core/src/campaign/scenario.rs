@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use harness_props::Outcome;
 
@@ -82,6 +82,12 @@ impl<C> Scenario<C> {
     #[must_use]
     pub fn profile(&self) -> &str {
         self.session.setup.profile()
+    }
+
+    /// How long to measure: what `--duration` says, else this.
+    #[must_use]
+    pub fn duration(&self, otherwise: Duration) -> Duration {
+        self.session.setup.duration().unwrap_or(otherwise)
     }
 
     /// Names of planted defects.

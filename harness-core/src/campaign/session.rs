@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use super::args::{Args, Drive};
 use super::machine;
@@ -15,6 +16,7 @@ use crate::run::{Run, Seed, process_start};
 pub struct Setup {
     plants: Vec<String>,
     profile: String,
+    duration: Option<Duration>,
     seed: Seed,
     dir: PathBuf,
     choices: Mutex<Vec<String>>,
@@ -31,6 +33,12 @@ impl Setup {
     #[must_use]
     pub fn profile(&self) -> &str {
         &self.profile
+    }
+
+    /// How long scenarios are to measure, where `--duration` says so.
+    #[must_use]
+    pub fn duration(&self) -> Option<Duration> {
+        self.duration
     }
 
     /// The seed of the run.
@@ -95,6 +103,7 @@ impl Session {
             setup: std::sync::Arc::new(Setup {
                 plants,
                 profile: profile.unwrap_or_else(|| "default".to_owned()),
+                duration: args.duration,
                 seed: run.seed(),
                 dir,
                 choices: Mutex::new(Vec::new()),

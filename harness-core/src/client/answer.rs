@@ -19,6 +19,8 @@ pub struct Answer {
     pub(super) body: Vec<u8>,
     pub(super) first_byte: Duration,
     pub(super) took: Duration,
+    pub(super) trace: Option<String>,
+    pub(super) tries: Vec<String>,
 }
 
 impl Answer {
@@ -74,6 +76,18 @@ impl Answer {
     #[must_use]
     pub fn took(&self) -> Duration {
         self.took
+    }
+
+    /// The id of the trace that was sent, if one was: the second part of `traceparent`.
+    #[must_use]
+    pub fn trace(&self) -> Option<&str> {
+        self.trace.as_deref()?.split('-').nth(1)
+    }
+
+    /// What was tried before this answer came, a line each; empty unless the client tries again.
+    #[must_use]
+    pub fn tries(&self) -> &[String] {
+        &self.tries
     }
 
     /// Checks the status and gives the answer back.

@@ -5,15 +5,17 @@ use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use reqwest::Method;
-use reqwest::header::{HeaderName, HeaderValue};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 
 use super::answer::Answer;
-use super::http::{CORRELATION_HEADER, Http, Limits};
+use super::http::{CORRELATION_HEADER, Http, Limits, TRACE_HEADER};
 use super::mask;
+use super::retry::{Retry, transient};
 use crate::error::{CoreResult, Error, ErrorKind};
-use crate::wait::seconds;
+use crate::wait::{pause, seconds};
 
 /// How far a call got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -102,7 +104,7 @@ impl std::error::Error for CallFailure {}
 
 /// A call being prepared; `.await` sends it.
 #[must_use = "a call is sent when it is awaited"]
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Call {
     http: Http,
     method: Method,
@@ -135,6 +137,18 @@ impl Call {
     /// Sends `Authorization: Bearer …`.
     pub fn bearer(self, token: &str) -> Self {
         self.header("authorization", format!("Bearer {token}"))
+    }
+
+    /// Shows a token as an attack wants it shown, several `Authorization` headers included.
+    #[cfg(feature = "auth")]
+    pub fn token(mut self, request: crate::auth::TokenRequest) -> Self {
+        self.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("authorization"));
+        self.headers.extend(request.authorization.into_iter().map(|value| ("authorization".to_owned(), value)));
+        if !request.query.is_empty() {
+            self.url.push(if self.url.contains('?') { '&' } else { '?' });
+            self.url.push_str(&request.query);
+        }
+        self
     }
 
     /// Adds a query parameter, percent-encoded.
@@ -176,7 +190,67 @@ impl Call {
         self
     }
 
-    async fn run(mut self) -> CoreResult<Answer> {
+    /// Sends it, with what the client adds: a token that is renewed, and tries where they do no harm.
+    async fn run(self) -> CoreResult<Answer> {
+        let retry = self.http.shared.retry.filter(|_| Retry::allows(&self.method, &self.headers));
+        let mut tries = Vec::new();
+        loop {
+            let n = tries.len() as u32;
+            let left = retry.filter(|retry| n < retry.times);
+            let result = self.clone().authorized().await;
+            let told = match &result {
+                Ok(answer) => transient(answer.status, answer.header("retry-after"), answer.header("date")),
+                Err(error) if Retry::may_pass(error) => Some(None),
+                Err(_) => None,
+            };
+            let wait = left.zip(told).and_then(|(retry, told)| retry.wait(n, told));
+            let Some(wait) = wait else {
+                return match result {
+                    Ok(answer) => Ok(Answer { tries, ..answer }),
+                    Err(error) => Err(tries.into_iter().fold(error, Error::tried)),
+                };
+            };
+            let what = result.map_or_else(|error| error.to_string(), |answer| format!("status {}", answer.status));
+            tries.push(format!("try {}: {what}; again after {}", n + 1, seconds(wait)));
+            pause(wait).await;
+        }
+    }
+
+    /// Sends it with a token of the client's source; a 401 renews the token, once.
+    async fn authorized(self) -> CoreResult<Answer> {
+        let Some(tokens) = self.http.shared.tokens.clone() else { return self.once().await };
+        let (number, token) = tokens.get(None).await?;
+        let answer = self.clone().bearer(&token).once().await?;
+        if answer.status != 401 {
+            return Ok(answer);
+        }
+        let (_, token) = tokens.get(Some(number)).await?;
+        self.bearer(&token).once().await
+    }
+
+    async fn once(self) -> CoreResult<Answer> {
+        let mut streamed = self.stream().await?;
+        let largest = streamed.call.http.shared.largest_body;
+        let mut body = Vec::new();
+        while let Some(chunk) = streamed.chunk_after(&body).await? {
+            if body.len() + chunk.len() > largest {
+                let failure = streamed.call.failure(Stage::Body, Some(streamed.status), &body);
+                return Err(failure.into_error(ErrorKind::Protocol, &format!("sent more than {largest} bytes")));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let Streamed { call, status, headers, begun, first_byte, .. } = streamed;
+        let (method, url) = (call.method.to_string(), mask::url(&call.url));
+        let (correlation, took) = (call.correlation, begun.elapsed());
+        let trace = call.headers.iter().find(|(name, _)| name == TRACE_HEADER).map(|(_, value)| value.clone());
+        Ok(Answer { method, url, correlation, status, headers, body, first_byte, took, trace, tries: Vec::new() })
+    }
+
+    /// Sends it and gives the answer as soon as its headers are there; the body is read piece by piece.
+    ///
+    /// # Errors
+    /// As awaiting the call, up to the headers.
+    pub async fn stream(mut self) -> CoreResult<Streamed> {
         let begun = Instant::now();
         let client = self.http.shared.client.clone();
         let request = self.build(&client)?;
@@ -188,37 +262,7 @@ impl Call {
         };
         let (status, first_byte) = (response.status().as_u16(), begun.elapsed());
         let headers = std::mem::take(response.headers_mut());
-        let largest = self.http.shared.largest_body;
-        let mut body = Vec::new();
-        loop {
-            let left = self.limits.total.saturating_sub(begun.elapsed());
-            match tokio::time::timeout(left, response.chunk()).await {
-                Ok(Ok(Some(chunk))) if body.len() + chunk.len() > largest => {
-                    let failure = self.failure(Stage::Body, Some(status), &body);
-                    return Err(failure.into_error(ErrorKind::Protocol, &format!("sent more than {largest} bytes")));
-                }
-                Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
-                Ok(Ok(None)) => break,
-                Ok(Err(error)) => {
-                    let mut failure = self.failure(Stage::Body, Some(status), &body);
-                    failure.detail = deepest(&error);
-                    let what = format!("broke off after {} bytes of the body", body.len());
-                    return Err(failure.into_error(ErrorKind::Protocol, &what));
-                }
-                Err(_) => return Err(self.late(Stage::Body, self.limits.total, Some(status), &body)),
-            }
-        }
-        let (method, url) = (self.method.to_string(), mask::url(&self.url));
-        Ok(Answer {
-            method,
-            url,
-            correlation: self.correlation,
-            status,
-            headers,
-            body,
-            first_byte,
-            took: begun.elapsed(),
-        })
+        Ok(Streamed { call: self, response, status, headers, begun, first_byte, received: 0 })
     }
 
     fn build(&mut self, client: &reqwest::Client) -> CoreResult<reqwest::Request> {
@@ -282,6 +326,65 @@ impl Call {
         let mut failure = self.failure(stage, None, &[]);
         failure.detail = deepest(error);
         failure.into_error(kind, what)
+    }
+}
+
+/// An answer whose body is still coming. Dropping it closes the connection.
+#[must_use = "the body is read by `chunk`"]
+#[derive(Debug)]
+pub struct Streamed {
+    call: Call,
+    response: reqwest::Response,
+    status: u16,
+    headers: HeaderMap,
+    begun: Instant,
+    first_byte: Duration,
+    received: usize,
+}
+
+impl Streamed {
+    /// The status code.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// A header's value, if it is there and is text; the first of several.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Bytes of the body so far.
+    #[must_use]
+    pub fn received(&self) -> usize {
+        self.received
+    }
+
+    /// The next piece of the body as it came off the wire; `None` at its end. Bounded by the limit of the whole call.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] at the limit, [`ErrorKind::Protocol`] when the body breaks off.
+    pub async fn chunk(&mut self) -> CoreResult<Option<Bytes>> {
+        self.chunk_after(&[]).await
+    }
+
+    /// [`Streamed::chunk`] with what came before, which a failure shows.
+    async fn chunk_after(&mut self, body: &[u8]) -> CoreResult<Option<Bytes>> {
+        let left = self.call.limits.total.saturating_sub(self.begun.elapsed());
+        match tokio::time::timeout(left, self.response.chunk()).await {
+            Ok(Ok(chunk)) => {
+                self.received += chunk.as_ref().map_or(0, Bytes::len);
+                Ok(chunk)
+            }
+            Ok(Err(error)) => {
+                let mut failure = self.call.failure(Stage::Body, Some(self.status), body);
+                failure.detail = deepest(&error);
+                let what = format!("broke off after {} bytes of the body", self.received);
+                Err(failure.into_error(ErrorKind::Protocol, &what))
+            }
+            Err(_) => Err(self.call.late(Stage::Body, self.call.limits.total, Some(self.status), body)),
+        }
     }
 }
 

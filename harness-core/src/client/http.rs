@@ -1,5 +1,6 @@
 //! The client itself: one base address, one pool, one set of limits.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,12 +9,17 @@ use reqwest::Method;
 use serde::Serialize;
 
 use super::call::Call;
+use super::renewal::Tokens;
+use super::retry::Retry;
 use super::{mask, prometheus};
 use crate::error::{CoreResult, Error, ErrorKind};
-use crate::run::Run;
+use crate::run::{Run, fnv};
 
 /// The header that carries the identity of a call, so that a line in the service's log can be found from a failure.
 pub const CORRELATION_HEADER: &str = "x-correlation-id";
+
+/// The header that carries the trace (W3C Trace Context, section 3.2).
+pub const TRACE_HEADER: &str = "traceparent";
 
 /// How long each stage of a call may take. Every call has all three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,13 +71,16 @@ pub struct Http {
     pub(super) shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Shared {
     pub(super) client: reqwest::Client,
     base: String,
     pub(super) limits: Limits,
     pub(super) largest_body: usize,
     headers: Vec<(String, String)>,
+    pub(super) retry: Option<Retry>,
+    pub(super) tokens: Option<Tokens>,
+    traced: bool,
 }
 
 /// Calls of this process, over all clients: a correlation id is never used twice.
@@ -91,35 +100,82 @@ impl Http {
     /// # Errors
     /// As [`Http::new`].
     pub fn with_limits(base: impl Into<String>, limits: Limits) -> CoreResult<Self> {
+        Self::build(base, limits, |builder| builder)
+    }
+
+    /// A client that speaks through a Unix socket; the host of the base goes into the `Host` header only.
+    ///
+    /// # Errors
+    /// As [`Http::new`].
+    #[cfg(unix)]
+    pub fn over_socket(path: impl Into<PathBuf>, base: impl Into<String>, limits: Limits) -> CoreResult<Self> {
+        let path = path.into();
+        Self::build(base, limits, |builder| builder.unix_socket(path))
+    }
+
+    fn build(
+        base: impl Into<String>,
+        limits: Limits,
+        more: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+    ) -> CoreResult<Self> {
         let base = base.into();
         let base = base.trim_end_matches('/').to_owned();
         let parsed = reqwest::Url::parse(&base).map_err(|error| refused_base(&base).caused_by(error))?;
         if parsed.scheme() != "http" || parsed.host_str().is_none() || parsed.query().is_some() {
             return Err(refused_base(&base));
         }
-        let client = reqwest::Client::builder()
+        let builder = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(limits.connect)
             .pool_max_idle_per_host(usize::MAX)
             .pool_idle_timeout(Duration::from_secs(30))
             .tcp_nodelay(true)
-            .http1_only()
+            .http1_only();
+        let client = more(builder)
             .build()
             .map_err(|error| Error::new(ErrorKind::Environment, "no HTTP client could be built").caused_by(error))?;
-        let shared = Shared { client, base, limits, largest_body: 64 << 20, headers: Vec::new() };
+        let shared = Shared {
+            client,
+            base,
+            limits,
+            largest_body: 64 << 20,
+            headers: Vec::new(),
+            retry: None,
+            tokens: None,
+            traced: false,
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
     /// The same client, pool included, that sends one more header with every call.
     #[must_use]
     pub fn header(self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        let mut headers = self.shared.headers.clone();
-        headers.push((name.into(), value.into()));
-        let old = &self.shared;
-        let (client, base) = (old.client.clone(), old.base.clone());
-        let (limits, largest_body) = (old.limits, old.largest_body);
-        Self { shared: Arc::new(Shared { client, base, limits, largest_body, headers }) }
+        self.changed(|shared| shared.headers.push((name.into(), value.into())))
+    }
+
+    /// The same client that tries again.
+    #[must_use]
+    pub fn retry(self, retry: Retry) -> Self {
+        self.changed(|shared| shared.retry = Some(retry))
+    }
+
+    /// The same client that shows tokens of a source, and has one renewed that is answered by 401.
+    #[must_use]
+    pub fn tokens(self, tokens: Tokens) -> Self {
+        self.changed(|shared| shared.tokens = Some(tokens))
+    }
+
+    /// The same client that sends a `traceparent` of its own with every call; see [`super::Answer::trace`].
+    #[must_use]
+    pub fn traced(self) -> Self {
+        self.changed(|shared| shared.traced = true)
+    }
+
+    fn changed(self, change: impl FnOnce(&mut Shared)) -> Self {
+        let mut shared = Shared::clone(&self.shared);
+        change(&mut shared);
+        Self { shared: Arc::new(shared) }
     }
 
     /// The same client that sends `Authorization: Bearer …` with every call.
@@ -158,8 +214,12 @@ impl Http {
     pub fn request(&self, method: Method, path: &str) -> Call {
         let slash = if path.is_empty() || path.starts_with(['/', '?']) { "" } else { "/" };
         let url = format!("{}{slash}{path}", self.shared.base);
-        let id = format!("{}-{}-{}", Run::current().id(), std::process::id(), CALLS.fetch_add(1, Ordering::Relaxed));
-        let call = Call::new(self.clone(), method, url, id);
+        let number = CALLS.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{}-{}-{number}", Run::current().id(), std::process::id());
+        let mut call = Call::new(self.clone(), method, url, id);
+        if self.shared.traced {
+            call = call.header(TRACE_HEADER, traceparent(number));
+        }
         self.shared.headers.iter().fold(call, |call, (name, value)| call.header(name, value))
     }
 
@@ -172,6 +232,13 @@ impl Http {
         let context = format!("the page {} is not Prometheus text", answer.url());
         prometheus::parse(&answer.text()?).map_err(|error| Error::new(ErrorKind::Protocol, context).caused_by(error))
     }
+}
+
+/// A trace and a span that no other call of this machine has.
+fn traceparent(number: u64) -> String {
+    let of =
+        |label: &str| fnv(format!("{label} {} {} {number}", Run::current().id(), std::process::id()).as_bytes()).max(1);
+    format!("00-{:016x}{:016x}-{:016x}-01", of("high"), of("low"), of("span"))
 }
 
 fn refused_base(base: &str) -> Error {

@@ -16,7 +16,11 @@
 //! # }
 //! ```
 //!
-//! What it does not do: TLS, redirects (a redirect is an answer to look at), retries (a retry hides a failure).
+//! [`limits`] finds out what a rate limiter really does; `ApiTable` holds a service's routes as data.
+//!
+//! It tries again only where it is told to (a retry hides a failure), and only what may be repeated: `Retry`.
+//!
+//! What it does not do: TLS, redirects (a redirect is an answer to look at), unpacking compressed bodies.
 
 #[cfg(feature = "http")]
 mod answer;
@@ -24,14 +28,28 @@ mod answer;
 mod call;
 #[cfg(feature = "http")]
 mod http;
+pub mod limits;
 pub mod mask;
 pub mod prometheus;
+#[cfg(feature = "http")]
+mod renewal;
+#[cfg(feature = "http")]
+mod retry;
+#[cfg(feature = "http")]
+mod table;
+
+/// The method of a call, re-exported.
+#[cfg(feature = "http")]
+pub use reqwest::Method;
 
 #[cfg(feature = "http")]
 pub use self::{
     answer::Answer,
-    call::{Call, CallFailure, Stage},
-    http::{CORRELATION_HEADER, Http, Limits},
+    call::{Call, CallFailure, Stage, Streamed},
+    http::{CORRELATION_HEADER, Http, Limits, TRACE_HEADER},
+    renewal::Tokens,
+    retry::Retry,
+    table::{ApiTable, Route},
 };
 
 #[cfg(all(test, feature = "http"))]

@@ -178,3 +178,143 @@ async fn scrape_needs_200_and_well_formed_text() -> CoreResult {
     }
     Ok(())
 }
+
+/// A server that answers request after request with these, one connection each; gives what it read.
+async fn answering(answers: Vec<&'static str>) -> (String, tokio::task::JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let task = tokio::spawn(async move {
+        let mut read = Vec::new();
+        for answer in answers {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.windows(4).any(|window| window == b"\r\n\r\n") {
+                assert_ne!(socket.read_buf(&mut request).await.unwrap(), 0);
+            }
+            read.push(String::from_utf8_lossy(&request).into_owned());
+            let text = format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            socket.write_all(text.as_bytes()).await.unwrap();
+        }
+        read
+    });
+    (base, task)
+}
+
+#[tokio::test]
+async fn tries_again_what_may_be_repeated_as_late_as_the_server_wants() -> CoreResult {
+    let retry = super::Retry::idempotent(2).first(Duration::from_millis(1));
+    let (base, task) = answering(vec!["503 x", "429 x\r\nretry-after: 0", "200 x"]).await;
+    let answer = Http::new(base)?.retry(retry).traced().get("/").await?;
+    assert_eq!((answer.status(), answer.tries().len()), (200, 2), "{answer:?}");
+    assert_eq!(answer.trace().map(str::len), Some(32));
+    let read = task.await.unwrap();
+    assert!(read.iter().all(|request| request.contains("traceparent: 00-")), "{read:?}");
+    for (answers, method) in [
+        (vec!["503 x"], "POST"),
+        (vec!["503 x\r\nretry-after: 60"], "GET"),
+        (vec!["500 x"], "GET"),
+        (vec!["503 x"; 3], "GET"),
+    ] {
+        let (base, task) = answering(answers.clone()).await;
+        let http = Http::new(base)?.retry(retry);
+        let answer = http.request(method.parse().unwrap(), "/").await?;
+        assert_eq!((answer.status() / 100, answer.tries().len()), (5, answers.len() - 1), "{answers:?}");
+        assert_eq!(task.await.unwrap().len(), answers.len(), "{method}");
+    }
+    let closed = Http::new("http://127.0.0.1:1")?.retry(retry).get("/").await.unwrap_err();
+    assert_eq!(closed.attempts().iter().filter(|line| line.starts_with("try ")).count(), 2, "{closed:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn many_callers_share_one_renewal_of_a_token() -> CoreResult {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let base = format!("http://{}", listener.local_addr()?);
+    let server = tokio::spawn(async move {
+        loop {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut request = Vec::new();
+                while !request.windows(4).any(|window| window == b"\r\n\r\n") {
+                    if socket.read_buf(&mut request).await.unwrap_or(0) == 0 {
+                        return;
+                    }
+                }
+                let good = String::from_utf8_lossy(&request).contains("Bearer token-2");
+                let status = if good { "200 x" } else { "401 x" };
+                let text = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                let _ = socket.write_all(text.as_bytes()).await;
+            });
+        }
+    });
+    let number = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let tokens = super::Tokens::new(move || {
+        let number = number.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1;
+        async move { Ok(format!("token-{number}")) }
+    });
+    let http = Http::new(base)?.tokens(tokens.clone());
+    let answers = futures_util::future::try_join_all((0..20).map(|_| http.get("/").into_future())).await?;
+    assert!(answers.iter().all(|answer| answer.status() == 200));
+    assert_eq!(tokens.renewals(), 2, "one to begin with, one for all twenty that met 401");
+    server.abort();
+    Ok(())
+}
+
+#[tokio::test]
+async fn speaks_over_unix_sockets_and_ipv6() -> CoreResult {
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("socket");
+    let listener = tokio::net::UnixListener::bind(&path)?;
+    let task = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut request = [0; 1024];
+        let read = socket.read(&mut request).await.unwrap();
+        socket.write_all(b"HTTP/1.1 204 x\r\n\r\n").await.unwrap();
+        String::from_utf8_lossy(&request[..read]).into_owned()
+    });
+    let http = Http::over_socket(&path, "http://orders.test", Limits::default())?;
+    assert_eq!(http.get("/x").await?.status(), 204);
+    assert!(task.await.unwrap().contains("host: orders.test"));
+    let Ok(listener) = TcpListener::bind("[::1]:0").await else { return Ok(()) }; // a machine without IPv6
+    let base = format!("http://{}", listener.local_addr()?);
+    let task = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let _ = socket.read(&mut [0; 1024]).await.unwrap();
+        socket.write_all(b"HTTP/1.1 204 x\r\n\r\n").await.unwrap();
+    });
+    assert_eq!(Http::new(base)?.get("/").await?.status(), 204);
+    task.await.unwrap();
+    Ok(())
+}
+
+#[tokio::test]
+async fn body_can_be_read_piece_by_piece() -> CoreResult {
+    let (base, _task) = server(|socket| send(socket, "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nabcdef")).await;
+    let mut answer = Http::new(base)?.get("/").stream().await?;
+    assert_eq!((answer.status(), answer.header("content-length")), (200, Some("6")));
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await? {
+        body.extend_from_slice(&chunk);
+    }
+    assert_eq!((body.as_slice(), answer.received()), (&b"abcdef"[..], 6));
+    Ok(())
+}
+
+#[tokio::test]
+async fn table_of_routes_shows_whose_door_is_open() -> CoreResult {
+    use super::{ApiTable, Method, Route};
+    let table = ApiTable::new([
+        Route::new("me", Method::GET, "/me/{id}").guarded(),
+        Route::new("open", Method::GET, "/open"),
+        Route::new("leak", Method::POST, "/leak").guarded().body(json!({})),
+    ])?;
+    let (base, _task) = answering(vec!["401 x", "200 x", "200 x"]).await;
+    let list = table.check_guards(&Http::new(base)?, "7").await?;
+    let failed: Vec<_> = list.iter().filter(|(_, outcome)| outcome.is_fail()).map(|(name, _)| name.as_str()).collect();
+    assert_eq!(failed, ["leak"]);
+    for (name, places) in [("none", &[][..]), ("me", &[][..]), ("open", &[("x", "y")][..])] {
+        assert_eq!(table.path(name, places).unwrap_err().kind(), ErrorKind::Config, "{name}");
+    }
+    assert!(ApiTable::new([Route::new("a", Method::GET, "/"), Route::new("a", Method::GET, "/b")]).is_err());
+    Ok(())
+}

@@ -42,4 +42,24 @@ pub trait Custodian: Send + Sync {
     /// # Errors
     /// When something could not be ended; the keeper tries again.
     fn end(&self, server: &ServerState, lease: &LeaseId) -> CoreResult<Vec<Left>>;
+
+    /// Serves the processes that use the server, for as long as the keeper lives: called once, on a thread of its own, as
+    /// soon as the server's process is there. Whether it is ready is not known yet, and `server` says so by its facts.
+    ///
+    /// # Errors
+    /// When it cannot serve; the keeper notes it in its log and goes on without.
+    fn attend(&self, server: &ServerState) -> CoreResult {
+        let _ = server;
+        Ok(())
+    }
+
+    /// Called once, in good time before the keeper ends the server and goes. Must be bounded: a keeper that is asked to
+    /// end has seconds, not minutes.
+    ///
+    /// # Errors
+    /// When something stays; the keeper notes it in its log and goes.
+    fn leave(&self, server: &ServerState) -> CoreResult {
+        let _ = server;
+        Ok(())
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -32,6 +33,9 @@ pub struct Launch {
     pub linger: Duration,
     /// How long preparing and starting may take together.
     pub limit: Duration,
+    /// `{data}` may be in memory where at least this many bytes are free there: its loss with the machine is no loss.
+    #[serde(default)]
+    pub memory: Option<u64>,
 }
 
 impl Launch {
@@ -44,6 +48,7 @@ impl Launch {
             port: PortPlan::Reserve,
             linger: Settings::get().linger,
             limit: Duration::from_secs(180),
+            memory: None,
         }
     }
 
@@ -65,6 +70,14 @@ impl Launch {
     #[must_use]
     pub fn linger(mut self, linger: Duration) -> Self {
         self.linger = linger;
+        self
+    }
+
+    /// Puts `{data}` into a file system in memory where at least this many bytes are free there, and twice as many on the
+    /// machine; else it stays on disk.
+    #[must_use]
+    pub fn in_memory(mut self, least_bytes: u64) -> Self {
+        self.memory = Some(least_bytes);
         self
     }
 
@@ -192,6 +205,12 @@ impl From<&Error> for Trouble {
 }
 
 impl ServerState {
+    /// The same server as it is known now: with what its starter found out, and with what is kept.
+    #[must_use]
+    pub fn current(&self) -> Self {
+        super::sweep::with_facts(self, &self.slot)
+    }
+
     /// True when something of this kind and name is kept.
     #[must_use]
     pub fn keeps(&self, kind: &str, name: &str) -> bool {
@@ -256,10 +275,16 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> CoreResult {
     let n = COUNT.fetch_add(1, Ordering::Relaxed);
     let fresh = path.with_file_name(format!(".{name}-{}-{n}", std::process::id()));
     let text = serde_json::to_vec_pretty(value).map_err(io::Error::other)?;
-    std::fs::write(&fresh, text).and_then(|()| std::fs::rename(&fresh, path)).map_err(|error| {
+    write_private(&fresh, &text).and_then(|()| std::fs::rename(&fresh, path)).map_err(|error| {
         let _ = std::fs::remove_file(&fresh);
         Error::new(ErrorKind::Io, format!("could not write {}", path.display())).caused_by(error)
     })
+}
+
+/// Only this user may read it: facts may hold a URL with its password.
+fn write_private(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    io::Write::write_all(&mut file, text)
 }
 
 /// Reads a file; `None` when it is not there.

@@ -20,6 +20,7 @@ const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(500);
 
 pub(super) struct Ender {
+    custodians: &'static [&'static dyn Custodian],
     jobs: Sender<(LeaseId, ServerState)>,
     ended: Arc<Mutex<BTreeSet<LeaseId>>>,
 }
@@ -44,13 +45,35 @@ impl Ender {
                 done.lock().unwrap_or_else(PoisonError::into_inner).insert(lease);
             }
         })?;
-        Ok(Self { jobs, ended })
+        Ok(Self { custodians, jobs, ended })
     }
 
     pub(super) fn end(&self, lease: LeaseId, server: ServerState) {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).remove(&lease);
         // The thread ends only with the process.
         let _ = self.jobs.send((lease, server));
+    }
+
+    /// Lets every custodian serve, each on a thread of its own.
+    pub(super) fn attend(&self, server: &ServerState) -> CoreResult {
+        for custodian in self.custodians {
+            let server = server.clone();
+            std::thread::Builder::new().name("harness-attendant".to_owned()).spawn(move || {
+                if let Err(error) = custodian.attend(&server) {
+                    say(&server.slot, &format!("cannot serve: {error:?}"));
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Says good-bye for every custodian.
+    pub(super) fn leave(&self, server: &ServerState) {
+        for custodian in self.custodians {
+            if let Err(error) = custodian.leave(server) {
+                say(&server.slot, &format!("left something: {error:?}"));
+            }
+        }
     }
 
     pub(super) fn ended(&self) -> BTreeSet<LeaseId> {

@@ -11,11 +11,14 @@ use std::sync::{Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::data::{Kept, KeptThing, now_ms, write_json};
-use super::lock;
+use super::{lock, sweep};
 use crate::env::Settings;
 use crate::error::{CoreResult, Error, ErrorKind};
 use crate::run::{process_name, test_name};
 use crate::service::ProcessId;
+
+/// How many things of failed tests one server keeps.
+pub const KEPT_MOST: usize = 20;
 
 /// The name of a lease: letters and digits only, unique on this machine since its boot.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -139,7 +142,8 @@ pub struct Attached {
 }
 
 impl Attached {
-    /// Keeps a thing, and the server with it, for `HARNESS_KEEP` from now. Nothing happens when that is zero.
+    /// Keeps a thing, and the server with it, for `HARNESS_KEEP` from now. Nothing happens when that is zero. At most
+    /// [`KEPT_MOST`] things are kept at a time: the oldest goes first.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] when it cannot be noted; then it will not be kept.
@@ -148,10 +152,53 @@ impl Attached {
         if keep.is_zero() {
             return Ok(());
         }
+        self.keep_for(what, now_ms().saturating_add(u64::try_from(keep.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    fn keep_for(&self, what: &KeptThing, until_ms: u64) -> CoreResult {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let until_ms = now_ms().saturating_add(u64::try_from(keep.as_millis()).unwrap_or(u64::MAX));
         let kept = Kept { thing: what.clone(), lease: self.lease.clone(), test: test_name(), until_ms };
+        self.make_room();
         let name = format!("{}-{}.json", self.lease, COUNT.fetch_add(1, Ordering::Relaxed));
         write_json(&self.slot.join("kept").join(name), &kept)
+    }
+
+    /// Gives up the oldest kept things when there are too many. Two who do so at once may give up one too many.
+    fn make_room(&self) {
+        let mut kept = sweep::kept_in(&self.slot);
+        kept.sort_by_key(|(_, kept)| kept.until_ms);
+        let many = (kept.len() + 1).saturating_sub(KEPT_MOST);
+        for (file, _) in kept.into_iter().take(many) {
+            // Already gone is gone.
+            let _ = std::fs::remove_file(self.slot.join("kept").join(file));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Attached, KEPT_MOST, LeaseId};
+    use crate::keeper::{KeptThing, data::nowhere, sweep};
+    use crate::service::ProcessId;
+
+    #[test]
+    fn oldest_kept_thing_makes_room_for_a_new_one() {
+        let slot = std::env::temp_dir().join(format!("harness-kept-{}", std::process::id()));
+        std::fs::create_dir_all(slot.join("kept")).unwrap();
+        let attached = Attached {
+            address: nowhere(),
+            facts: Default::default(),
+            lease: LeaseId::next(),
+            slot: slot.clone(),
+            log: slot.join("server.log"),
+            keeper: ProcessId::own(),
+        };
+        for n in 0..KEPT_MOST + 3 {
+            attached.keep_for(&KeptThing::new("database", format!("d{n}"), "url"), 1_000 + n as u64).unwrap();
+        }
+        let kept = sweep::kept_in(&slot);
+        std::fs::remove_dir_all(&slot).unwrap();
+        assert_eq!(kept.len(), KEPT_MOST);
+        assert!(kept.iter().all(|(_, kept)| !["d0", "d1", "d2"].contains(&&*kept.thing.name)), "{kept:?}");
     }
 }

@@ -161,6 +161,7 @@ impl Keeper {
                     self.state.server = identity;
                     self.state.address = address;
                     self.announce(Phase::Running)?;
+                    self.ender.attend(&self.state)?;
                 }
                 Some(Err(error)) => {
                     say(&self.dir, &format!("{error:?}"));
@@ -213,6 +214,7 @@ impl Keeper {
         if self.dir.exists() {
             self.announce(Phase::Ending)?;
         }
+        self.ender.leave(&sweep::with_facts(&self.state, &self.dir));
         self.server.end()?;
         sweep::end_leftovers(&self.dir)?;
         // A starter that asked us to end holds the lock and goes on with the directory.
@@ -220,7 +222,12 @@ impl Keeper {
             Some(lock) => Some(lock),
             None => lock::try_exclusive(&self.dir.join("start.lock")).ok().flatten(),
         };
-        if lock.is_some() { sweep::remove(&self.dir) } else { Ok(()) }
+        if lock.is_some() {
+            sweep::remove(&self.dir)?;
+        }
+        // A starter that was killed before it had a keeper left a slot that nobody else looks at.
+        sweep::sweep_others(&self.dir);
+        Ok(())
     }
 }
 

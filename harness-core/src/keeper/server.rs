@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::base::create_dir;
 use super::data::{Launch, Main, PortPlan, ServerIdentity, nowhere};
+use super::memory;
 use super::sweep::{CONTAINERS, SLOT_LABEL, end_owned};
 use crate::error::{CoreResult, Error, ErrorKind};
 use crate::service::spawn::user_to_drop_to;
@@ -121,7 +122,7 @@ impl Starter {
             (_, PortPlan::Fixed(number)) => Some(Port::exactly(number)?),
         };
         let address = port.as_ref().map_or_else(nowhere, Port::address);
-        self.make_data_dir(&launch.main)?;
+        self.make_data_dir(launch)?;
         for exec in &launch.prepare {
             self.prepare(&self.fill(exec, address))?;
         }
@@ -153,10 +154,16 @@ impl Starter {
             .fill("dir", &self.dir.to_string_lossy())
     }
 
-    fn make_data_dir(&self, main: &Main) -> CoreResult {
-        let Main::Process(exec) = main else { return Ok(()) };
+    fn make_data_dir(&self, launch: &Launch) -> CoreResult {
+        let Main::Process(exec) = &launch.main else { return Ok(()) };
         let data = self.dir.join("data");
-        std::fs::create_dir(&data)?;
+        let is_lent = match launch.memory {
+            Some(least) => memory::lend(&self.dir, &data, least)?,
+            None => false,
+        };
+        if !is_lent {
+            std::fs::create_dir(&data)?;
+        }
         // Postgres refuses a directory that others may read.
         std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o700))?;
         if let Some(user) = exec.user.as_deref().map(user_to_drop_to).transpose()?.flatten() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::data::{Kept, Phase, Ready, ServerIdentity, ServerState, read_json};
-use super::{LeaseId, LeaseNote, Left, base, hook, lock};
+use super::{LeaseId, LeaseNote, Left, base, hook, lock, memory};
 use crate::error::{CoreResult, Error, ErrorKind};
 use crate::service::process::owned_by;
 use crate::service::{ProcessId, Signal, engine, forget_dead_ports};
@@ -235,7 +235,8 @@ pub(crate) fn remove(dir: &Path) -> CoreResult {
         }
         gone
     };
-    match std::fs::remove_dir_all(&gone) {
+    let lent = memory::take_back(&gone);
+    match lent.and_then(|()| std::fs::remove_dir_all(&gone)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::new(ErrorKind::Io, format!("could not remove {}", gone.display())).caused_by(error))
         }
@@ -245,6 +246,7 @@ pub(crate) fn remove(dir: &Path) -> CoreResult {
 
 /// Removes everything in a directory but what the predicate names.
 pub(crate) fn empty(dir: &Path, keep: impl Fn(&str) -> bool) -> CoreResult {
+    memory::take_back(dir)?;
     for entry in std::fs::read_dir(dir)?.flatten() {
         if keep(&entry.file_name().to_string_lossy()) {
             continue;

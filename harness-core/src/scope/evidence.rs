@@ -50,6 +50,10 @@ impl Evidence {
             match std::fs::create_dir(&dir) {
                 Ok(()) => return Ok(dir),
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                // The test that ended last took the run's directory with it; the next number is as good as this one.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    std::fs::create_dir_all(out).map_err(|error| unwritable(out, error))?;
+                }
                 Err(error) => return Err(unwritable(&dir, error)),
             }
         }

@@ -33,6 +33,10 @@ pub struct ContainerSpec {
     pub shm_bytes: Option<u64>,
     /// User inside, if not the image's own.
     pub user: Option<String>,
+    /// True to use this machine's own network instead of a published port. Linux only: elsewhere an engine runs in a
+    /// virtual machine with a network of its own.
+    #[serde(default)]
+    pub host_network: bool,
 }
 
 impl ContainerSpec {
@@ -51,6 +55,7 @@ impl ContainerSpec {
             cpu_millis: None,
             shm_bytes: None,
             user: None,
+            host_network: false,
         }
     }
 
@@ -121,6 +126,14 @@ impl ContainerSpec {
     #[must_use]
     pub fn user(mut self, user: impl Into<String>) -> Self {
         self.user = Some(user.into());
+        self
+    }
+
+    /// Uses this machine's own network: the program must listen on 127.0.0.1 at the port that `{port}` in its command
+    /// becomes. For servers that tell each other their addresses, which a published port would make untrue.
+    #[must_use]
+    pub fn host_network(mut self) -> Self {
+        self.host_network = true;
         self
     }
 }

@@ -46,6 +46,8 @@ pub(crate) struct Life {
     pub(crate) running: bool,
     pub(crate) paused: bool,
     pub(crate) exit: Exit,
+    /// Its main process, as this machine numbers it.
+    pub(crate) pid: Option<u32>,
 }
 
 /// Runs a future on the engine's thread.
@@ -172,10 +174,14 @@ fn request(
         _ => (spec.image.clone(), "latest".to_owned()),
     };
     let port = spec.container_port;
-    let mut request =
-        GenericImage::new(name, tag).with_exposed_port(port.tcp()).with_labels(labels).with_labels(spec.labels);
+    let image = match spec.host_network {
+        true => GenericImage::new(name, tag),
+        false => GenericImage::new(name, tag).with_exposed_port(port.tcp()),
+    };
+    let mut request = image.with_labels(labels).with_labels(spec.labels);
     if !spec.cmd.is_empty() {
-        request = request.with_cmd(spec.cmd);
+        let fill = |word: String| if spec.host_network { word.replace("{port}", &host_port.to_string()) } else { word };
+        request = request.with_cmd(spec.cmd.into_iter().map(fill));
     }
     for (name, value) in spec.env {
         request = request.with_env_var(name, value);
@@ -189,11 +195,15 @@ fn request(
     if let Some(user) = spec.user {
         request = request.with_user(user);
     }
-    let (memory, cpu, tmpfs) = (spec.memory_bytes, spec.cpu_millis, spec.tmpfs);
+    let (memory, cpu, tmpfs, host_network) = (spec.memory_bytes, spec.cpu_millis, spec.tmpfs, spec.host_network);
     request.with_host_config_modifier(move |host: &mut HostConfig| {
-        let binding = PortBinding { host_ip: Some("127.0.0.1".to_owned()), host_port: Some(host_port.to_string()) };
         host.publish_all_ports = Some(false);
-        host.port_bindings = Some(HashMap::from([(format!("{port}/tcp"), Some(vec![binding]))]));
+        if host_network {
+            host.network_mode = Some("host".to_owned());
+        } else {
+            let binding = PortBinding { host_ip: Some("127.0.0.1".to_owned()), host_port: Some(host_port.to_string()) };
+            host.port_bindings = Some(HashMap::from([(format!("{port}/tcp"), Some(vec![binding]))]));
+        }
         host.memory = memory.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
         host.nano_cpus = cpu.map(|millis| i64::from(millis) * 1_000_000);
         if !tmpfs.is_empty() {
@@ -229,6 +239,7 @@ pub(crate) fn life(id: &str) -> CoreResult<Life> {
             running: state.running.unwrap_or(false),
             paused: state.paused.unwrap_or(false),
             exit: Exit { code, signal: None },
+            pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0),
         })
     })
 }

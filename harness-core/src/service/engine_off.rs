@@ -13,6 +13,8 @@ pub(crate) struct Life {
     pub(crate) running: bool,
     pub(crate) paused: bool,
     pub(crate) exit: Exit,
+    /// Its main process, as this machine numbers it.
+    pub(crate) pid: Option<u32>,
 }
 
 fn off<T>() -> CoreResult<T> {

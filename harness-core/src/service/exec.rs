@@ -168,6 +168,7 @@ impl Exec {
         }
         match (streams, &self.log) {
             (Streams::Piped, _) => command.stdout(Stdio::piped()).stderr(Stdio::piped()),
+            (Streams::Conversed, _) => command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()),
             (Streams::Logged, Some(log)) => {
                 let file = open_log(log)?;
                 let twin = file.try_clone()?;
@@ -196,6 +197,8 @@ impl Exec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Streams {
     Piped,
+    /// Both directions, and standard error.
+    Conversed,
     Logged,
 }
 

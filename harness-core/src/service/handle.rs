@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::spec::{Backend, Endpoint, Ready, ServiceSpec, address_of};
-use super::{ContainerSpec, Exec, Exit, LAST_LINES, Port, Running, Signal, Streams, engine, last_lines, process};
+use super::{
+    ContainerSpec, Exec, Exit, LAST_LINES, Port, ProcessId, Running, Signal, Streams, engine, last_lines, process,
+};
 use crate::error::{CoreResult, Error, ErrorKind};
 use crate::keeper::{LEASE_LABEL, RunSlot, SLOT_LABEL};
 use crate::scope::TestScope;
@@ -76,6 +78,20 @@ impl Service {
         }
     }
 
+    /// Its main process as this machine sees it, of a container too, to be watched by a sampler; none while it does not run,
+    /// for a server that is not ours, and for a container on an engine elsewhere.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Environment`] when the engine does not answer.
+    pub async fn process(&self) -> CoreResult<Option<ProcessId>> {
+        self.on_body("look at", |body, _| match body {
+            Body::Process { running, .. } => Ok(running.as_ref().map(|running| running.identity)),
+            Body::Container(id) => Ok(engine::life(id)?.pid.and_then(ProcessId::of)),
+            Body::External => Ok(None),
+        })
+        .await
+    }
+
     /// Its output, if it is ours.
     #[must_use]
     pub fn log(&self) -> Option<&Path> {
@@ -111,7 +127,7 @@ impl Service {
         Ok(exit)
     }
 
-    /// Kills it, whole group, with no chance to say goodbye. Proven by its end and by a refused connection.
+    /// Kills it with its whole group and all its descendants, with no chance to say goodbye. Proven by its end and by a refused connection.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] for a server that is not ours or does not run.
@@ -119,7 +135,7 @@ impl Service {
         let exit = self.on_body("kill", |body, inner| match body {
             Body::Process { running, ended, .. } => {
                 let Some(mut gone) = running.take() else { return Err(inner.not_running("killed")) };
-                gone.identity.signal_group(Signal::Kill);
+                gone.identity.kill_tree();
                 let exit = gone.stop(Signal::Kill, EFFECT_LIMIT)?;
                 *ended = Some(exit);
                 Ok(exit)
@@ -217,7 +233,7 @@ impl Service {
         self.on_body("pause or resume", move |body, inner| match body {
             Body::Process { running, .. } => match running {
                 Some(running) if running.identity.is_alive() => {
-                    running.identity.signal_group(if frozen { Signal::Stop } else { Signal::Cont });
+                    running.identity.signal_tree(if frozen { Signal::Stop } else { Signal::Cont });
                     Ok(())
                 }
                 _ => Err(inner.not_running(verb)),
@@ -246,7 +262,10 @@ impl Service {
     async fn is_frozen(&self) -> CoreResult<bool> {
         self.on_body("look at", |body, _| match body {
             Body::Process { running, .. } => {
-                Ok(running.as_ref().is_some_and(|running| process::state_of(running.identity.pid) == Some('T')))
+                let is_stopped = |pid| process::state_of(pid) == Some('T');
+                Ok(running.as_ref().map(|running| running.identity).is_some_and(|leader| {
+                    is_stopped(leader.pid) && leader.descendants().iter().all(|process| is_stopped(process.pid))
+                }))
             }
             Body::Container(id) => Ok(engine::life(id)?.paused),
             Body::External => Ok(false),
@@ -296,7 +315,7 @@ impl Service {
             Body::Process { exec, running, ended, .. } => {
                 if let Some(mut running) = running.take() {
                     // A frozen process does not hear its stop signal.
-                    running.identity.signal_group(Signal::Cont);
+                    running.identity.signal_tree(Signal::Cont);
                     *ended = Some(running.stop(exec.stop_signal, inner.grace)?);
                 }
                 Ok(())

@@ -4,6 +4,7 @@
 //! the kernel, leads its own group, inherits no stray descriptors, and carries the name of its owner.
 
 mod container;
+mod dialogue;
 #[cfg(feature = "containers")]
 pub(crate) mod engine;
 #[cfg(not(feature = "containers"))]
@@ -22,6 +23,7 @@ pub(crate) mod spawn;
 mod spec;
 
 pub use container::ContainerSpec;
+pub use dialogue::{Dialogue, DialogueEnd};
 pub use exec::Exec;
 pub(crate) use exec::Streams;
 pub(crate) use finish::run_owned;

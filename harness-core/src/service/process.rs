@@ -75,6 +75,42 @@ impl ProcessId {
         }
     }
 
+    /// Every living descendant, those included that lead groups and sessions of their own: each session of a Postgres does.
+    pub(crate) fn descendants(self) -> Vec<ProcessId> {
+        let all: Vec<(u32, u32)> = pids().into_iter().filter_map(|pid| Some((pid, parent_of(pid)?))).collect();
+        let mut found = vec![self.pid];
+        let mut at = 0;
+        while let Some(&parent) = found.get(at) {
+            found.extend(all.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid)); // a tree: nobody has two parents
+            at += 1;
+        }
+        found.into_iter().skip(1).filter_map(ProcessId::of).filter(|process| process.is_alive()).collect()
+    }
+
+    /// Sends a signal to its group and to every descendant outside of it.
+    pub(crate) fn signal_tree(self, signal: Signal) {
+        self.signal_group(signal);
+        for process in self.descendants() {
+            process.signal(signal);
+        }
+    }
+
+    /// Kills its group and every descendant outside of it, and waits until none of those runs. The process itself is left
+    /// to be waited for.
+    pub(crate) fn kill_tree(self) {
+        self.signal_group(Signal::Stop); // nobody is born while they are counted
+        let tree = self.descendants();
+        self.signal_group(Signal::Kill);
+        for process in &tree {
+            process.signal(Signal::Kill);
+        }
+        let what = format!("the descendants of process {} to end", self.pid);
+        let _ = wait_for_blocking(what, GROUP_LIMIT, || match tree.iter().find(|process| process.is_alive()) {
+            Some(process) => Progress::NotYet(format!("process {} runs", process.pid)),
+            None => Progress::Ready(()),
+        });
+    }
+
     /// Kills the group this process led and waits until no member of it runs: a signal that was sent has not arrived yet.
     pub(crate) fn end_group(self) {
         if !self.signal_group(Signal::Kill) {
@@ -93,10 +129,21 @@ impl ProcessId {
 
 /// The processes of a group, this process excepted.
 fn members(group: u32) -> Vec<ProcessId> {
+    let others = pids().into_iter().filter(|pid| *pid != std::process::id());
+    others.filter(|pid| group_of(*pid) == Some(group)).filter_map(ProcessId::of).collect()
+}
+
+/// The ids of all processes.
+fn pids() -> Vec<u32> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let pids =
-        entries.flatten().filter_map(|entry| std::str::from_utf8(entry.file_name().as_bytes()).ok()?.parse().ok());
-    pids.filter(|pid| *pid != std::process::id() && group_of(*pid) == Some(group)).filter_map(ProcessId::of).collect()
+    let number = |entry: std::fs::DirEntry| std::str::from_utf8(entry.file_name().as_bytes()).ok()?.parse().ok();
+    entries.flatten().filter_map(number).collect()
+}
+
+/// The parent of a process, `proc_pid_stat(5)` field 4.
+fn parent_of(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// The state letter of a process (`R`, `S`, `T`, `Z`, …), `proc_pid_stat(5)` field 3.

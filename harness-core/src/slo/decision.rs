@@ -296,6 +296,7 @@ impl ReleaseRow {
     }
 
     /// Problems that make the row useless, such as limits that contradict each other.
+    #[cfg(feature = "campaign")]
     pub(crate) fn problem(&self) -> Option<String> {
         match &self.source {
             _ if self.name.trim().is_empty() => Some("a row of the release matrix has no name".to_owned()),

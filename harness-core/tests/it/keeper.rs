@@ -118,6 +118,23 @@ fn killed_keeper_is_swept_by_the_next_start_and_a_living_slot_is_unharmed() {
 }
 
 #[test]
+fn slot_of_a_starter_killed_before_it_had_a_keeper_goes_with_the_last_neighbour() {
+    let world = World::new();
+    let mut neighbour = world.act("use");
+    attached(&mut neighbour);
+    let mut starter = world.start({
+        let mut command = world.command("use");
+        command.env("HARNESS_SLOT", "other").env("HARNESS_STAY_AT", "locked");
+        command
+    });
+    while starter.hear("stage") != "locked" {}
+    starter.kill();
+    assert!(world.slots().join("other-1").exists(), "nothing was there to be left");
+    neighbour.finish();
+    world.wait_until_nothing_remains();
+}
+
+#[test]
 fn killed_keeper_of_the_same_slot_is_replaced() {
     let world = World::new();
     let mut actor = world.act("use");

@@ -32,6 +32,12 @@ fn killed_test_and_killed_keeper_are_swept_by_the_next_run() {
     // Everybody in this world at once, as the end of a container would do it.
     world.processes().into_iter().for_each(kill);
     actor.kill();
+    // A signal is sent before it is obeyed: what still holds its locks is rightly left alone.
+    wait_for_blocking("everybody to be dead", LIMIT, || match world.processes() {
+        living if living.is_empty() => Progress::Ready(()),
+        living => Progress::NotYet(format!("{living:?} live")),
+    })
+    .unwrap();
     assert!(Path::new(&dir).exists(), "nothing was there to be swept");
     let mut next = world.act("use");
     next.hear("attached");

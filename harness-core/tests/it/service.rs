@@ -75,6 +75,33 @@ fn dummy() -> Exec {
     Exec::new(std::env::current_exe().unwrap()).arg("{port}").env("HARNESS_ACT", "serve")
 }
 
+/// The state letter of a process, as `proc_pid_stat(5)` says; `None` when it is gone.
+fn state_of(pid: u32) -> Option<char> {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
+#[tokio::test]
+async fn freezing_and_killing_reach_descendants_that_lead_sessions_of_their_own() -> harness_core::Result {
+    let scope = TestScope::current();
+    let file = scope.temp_dir()?.join("pid");
+    // As a Postgres: the session is a child that calls setsid, so that no signal to the group reaches it.
+    let script =
+        format!("setsid sleep 600 & echo $! >{}; exec {} {{port}}", file.display(), std::env::current_exe()?.display());
+    let server = Exec::new("sh").args(["-c", &script]).env("HARNESS_ACT", "serve");
+    let service =
+        ServiceSpec::new("sessions", Backend::Process(server)).ready(greets).limit(SERVED).start(&scope).await?;
+    let child: u32 = std::fs::read_to_string(&file)?.trim().parse()?;
+    assert!(matches!(state_of(child), Some('R' | 'S' | 'D')), "it runs: {:?}", state_of(child));
+    service.pause().await?;
+    assert_eq!(state_of(child), Some('T'));
+    service.resume().await?;
+    assert_ne!(state_of(child), Some('T'));
+    service.kill().await?;
+    assert!(matches!(state_of(child), None | Some('Z' | 'X')), "{:?}", state_of(child));
+    scope.shutdown().await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn process_keeps_the_contract() -> harness_core::Result {
     let scope = TestScope::current();

@@ -3,28 +3,36 @@
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
 use harness_core::env::Settings;
 use harness_core::keeper::KeptThing;
 use harness_core::run::test_name;
-use harness_core::wait::seconds;
-use harness_core::{CoreResult, scope};
+use harness_core::wait::{pause, seconds};
+use harness_core::{CoreResult, ErrorKind, scope};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions as _, PgConnection, PgPool};
 
-use super::{Server, Template, Tenancy, guest, servers, sql};
+use super::clones::Claim;
+use super::{Server, Template, Tenancy, servers, sql};
 use crate::clerk;
 
 /// Connections of [`Database::pool`], unless asked otherwise.
 const CONNECTIONS: u32 = 5;
-/// How long a failed test may be held up to mark its database as kept.
-const KEEP_LIMIT: Duration = Duration::from_secs(5);
+/// How long after its first try a request looks for another server in place of one that has gone.
+const RECOVERS: Duration = Duration::from_secs(10);
+/// How long a test waits for its connections and its database, unless asked otherwise.
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// A database of its own for one test, on a server shared with all others.
 ///
-/// Dropping the value recycles the database in the background; when the test failed (it panics, or an error passed through
-/// [`harness_core::Result`]) the database is kept for `HARNESS_KEEP` and its URL printed.
+/// Dropping the value gives the database back: the keeper of the server drops it in the background, or hands it to another
+/// test when the server's own counters prove that nothing in it was changed. When the test failed (it panics, or an error
+/// passed through [`harness_core::Result`]) the database is kept for `HARNESS_KEEP` and its URL printed.
+///
+/// On a server of the house the test connects as a plain role that owns the database and everything in it, as an
+/// application does in production: it may create what it likes inside, and touch nothing of the server.
+/// [`Template::superuser`] asks for more.
 #[must_use = "the database goes when this value is dropped"]
 #[derive(Debug)]
 pub struct Database {
@@ -32,7 +40,7 @@ pub struct Database {
     options: PgConnectOptions,
     pool: PgPool,
     server: Arc<Server>,
-    gone: bool,
+    claim: Option<Claim>,
 }
 
 /// A request for a [`Database`]: await it.
@@ -42,11 +50,12 @@ pub struct Request {
     template: Template,
     url: Option<String>,
     connections: u32,
+    limit: Duration,
 }
 
 impl Request {
     pub(crate) fn new(template: Template) -> Self {
-        Self { template, url: None, connections: CONNECTIONS }
+        Self { template, url: None, connections: CONNECTIONS, limit: LIMIT }
     }
 
     /// On the server with this URL, whatever the environment says.
@@ -55,22 +64,39 @@ impl Request {
         self
     }
 
-    /// With a pool of up to this many connections; 5 unless asked.
+    /// With up to this many connections; 5 unless asked. All tests of all processes share the connections of the server:
+    /// each waits for its turn, gets all of its connections at once, and the server holds it to them.
     pub fn connections(mut self, most: u32) -> Self {
         self.connections = most;
         self
     }
 
+    /// Waits at most this long for connections and a database; 180 s unless asked.
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
     async fn serve(self) -> CoreResult<Database> {
-        let script = self.template.read()?;
-        let (url, vector) = (self.url, self.template.needs_vector());
-        let (server, name) = clerk::run(move || async move {
-            let server = servers::server(url, vector).await?;
-            let name = server.database(script).await?;
-            Ok((server, name))
-        })
-        .await?;
-        Database::open(server, name, self.connections).await
+        let script = self.template.script()?;
+        let (url, vector, connections, limit) = (self.url, self.template.needs_vector(), self.connections, self.limit);
+        let test = test_name();
+        let claimed = clerk::run(move || async move {
+            let begun = Instant::now();
+            loop {
+                let server = servers::server(url.clone(), vector).await?;
+                match server.claim(&script, connections, test.clone(), limit).await {
+                    // Its keeper was killed, and the server with it: there is another one as soon as the dead are gone.
+                    Err(error) if error.kind() == ErrorKind::Connect && begun.elapsed() < RECOVERS.min(limit) => {
+                        servers::forget(&server);
+                        pause(Duration::from_millis(50)).await;
+                    }
+                    claimed => return Ok((server, claimed?)),
+                }
+            }
+        });
+        let (server, (name, claim)) = claimed.await?;
+        Database::open(server, name, claim, self.connections, self.template.is_superuser()).await
     }
 }
 
@@ -84,19 +110,24 @@ impl IntoFuture for Request {
 }
 
 impl Database {
-    async fn open(server: Arc<Server>, name: String, connections: u32) -> CoreResult<Self> {
+    async fn open(
+        server: Arc<Server>,
+        name: String,
+        claim: Claim,
+        connections: u32,
+        superuser: bool,
+    ) -> CoreResult<Self> {
         let who: String = format!("harness:{}", test_name()).chars().take(60).collect();
-        let options = server.options().clone().database(&name).application_name(&who).disable_statement_logging();
+        let options = server.test_options(superuser).database(&name).application_name(&who).disable_statement_logging();
+        // The first connection is made here, so that a refused one is reported here and not by the test's first query.
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(Duration::from_secs(10))
             .test_before_acquire(false)
-            .connect_lazy_with(options.clone());
-        let database = Self { name, options, pool, server, gone: false };
-        // The first connection is made here, so that a refused one is reported here and not by the test's first query.
-        let first = database.pool.acquire().await;
-        drop(first.map_err(|error| sql::query_error("connect to the test's database", error))?);
-        Ok(database)
+            .connect_with(options.clone())
+            .await
+            .map_err(|error| sql::query_error("connect to the test's database", error))?;
+        Ok(Self { name, options, pool, server, claim: Some(claim) })
     }
 
     /// A database of the system under test: looked into, never dropped.
@@ -106,7 +137,7 @@ impl Database {
             .max_connections(CONNECTIONS)
             .acquire_timeout(Duration::from_secs(10))
             .connect_lazy_with(options.clone());
-        Self { name, options, pool, server: Arc::new(server), gone: true }
+        Self { name, options, pool, server: Arc::new(server), claim: None }
     }
 
     /// The pool of this test. It belongs to the runtime of this test.
@@ -118,12 +149,7 @@ impl Database {
     /// The URL, for drivers of other kinds and for the system under test.
     #[must_use]
     pub fn url(&self) -> String {
-        match self.server.tenancy() {
-            // Somebody else's URL may ask for TLS and the like: everything but the database stays.
-            Tenancy::Guest(presence) => presence.url_of(&self.name),
-            Tenancy::Ours(attached) => format!("postgres://postgres@{}/{}", attached.address, self.name),
-            Tenancy::Observed => self.options.to_url_lossy().to_string(),
-        }
+        self.server.url_of(&self.options, &self.name)
     }
 
     /// The name of the database.
@@ -152,72 +178,64 @@ impl Database {
         sql::connect(&self.options).await
     }
 
+    /// Options to connect by as another role of this server: one that [`Template::role`] asked for.
+    #[must_use]
+    pub fn options_as(&self, role: &str) -> PgConnectOptions {
+        self.options.clone().username(role)
+    }
+
+    /// The URL for another role of this server.
+    #[must_use]
+    pub fn url_as(&self, role: &str) -> String {
+        self.server.url_of(&self.options_as(role), &self.name)
+    }
+
+    /// A connection as another role of this server, outside the pool.
+    ///
+    /// # Errors
+    /// When the server does not know the role or refuses it.
+    pub async fn connect_as(&self, role: &str) -> CoreResult<PgConnection> {
+        sql::connect(&self.options_as(role)).await
+    }
+
     /// Closes the pool and drops the database now, and says whether that worked.
     ///
     /// # Errors
     /// When the server does not drop it.
     pub async fn close(mut self) -> CoreResult {
-        self.gone = true;
+        let claim = self.claim.take();
         self.pool.close().await;
-        let (server, name) = (Arc::clone(&self.server), self.name.clone());
-        clerk::run(move || async move { server.drop_database(&name).await }).await
+        match claim {
+            Some(claim) => clerk::run(move || claim.drop_now()).await,
+            None => Ok(()),
+        }
     }
 
-    fn keep(&self, keep: Duration) {
+    fn keep(&self, keep: Duration, claim: Claim) {
+        let (Tenancy::Ours(attached) | Tenancy::Guest { attached, .. }) = self.server.tenancy() else { return };
         let url = self.url();
-        let kept = match self.server.tenancy() {
-            Tenancy::Ours(attached) => attached.keep(&KeptThing::new(crate::custodian::DATABASE, &*self.name, &*url)),
-            Tenancy::Observed => return,
-            Tenancy::Guest(_) => {
-                let until = SystemTime::now() + keep;
-                let (server, name) = (Arc::clone(&self.server), self.name.clone());
-                let mark = move || async move { server.mark_kept(&name, until).await };
-                clerk::run_blocking("marking the database", KEEP_LIMIT, mark)
-            }
-        };
-        match kept {
+        let noted = attached.keep(&KeptThing::new(crate::custodian::DATABASE, &*self.name, &*url));
+        match noted.and_then(|()| claim.keep()) {
             Ok(()) => eprintln!(
                 "harness: `{}` failed, its database is kept for {}\n  url   {url}\n  psql  psql '{url}'",
                 test_name(),
                 seconds(keep)
             ),
             Err(error) => {
-                eprintln!("harness: the database {} of the failed test could not be kept: {error:?}", self.name)
+                eprintln!("harness: the database {} of the failed test could not be kept: {error:?}", self.name);
             }
         }
-    }
-
-    fn recycle(&self) {
-        let (server, name) = (Arc::clone(&self.server), self.name.clone());
-        if self.server.is_guest() {
-            // Nobody else drops it after this process: a foreign server has no keeper.
-            let dropped = clerk::run_blocking("dropping the database", guest::DROP_LIMIT, move || async move {
-                server.drop_database(&name).await
-            });
-            if let Err(error) = dropped {
-                eprintln!(
-                    "harness: the database {} stays on the server until the next run sweeps it: {error}",
-                    self.name
-                );
-            }
-            return;
-        }
-        clerk::spawn(move || async move {
-            // What fails here is dropped by the keeper when this process has gone.
-            let _ = server.drop_database(&name).await;
-        });
     }
 }
 
 impl Drop for Database {
     fn drop(&mut self) {
-        if std::mem::replace(&mut self.gone, true) {
-            return;
-        }
+        let Some(claim) = self.claim.take() else { return };
         let keep = Settings::get().keep;
         match scope::test_failed() && !keep.is_zero() {
-            true => self.keep(keep),
-            false => self.recycle(),
+            true => self.keep(keep, claim),
+            // The end of the claim gives the database back.
+            false => drop(claim),
         }
     }
 }

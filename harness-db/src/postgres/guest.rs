@@ -3,39 +3,73 @@
 //! Nothing is judged by age. A database of the harness is left over when the lock of its lease is free (its process has
 //! gone, and its session with it) and it is not marked as kept. Databases of others are never looked at.
 
-use std::time::{Duration, SystemTime};
+use std::collections::BTreeSet;
+use std::time::SystemTime;
 
-use harness_core::run::{fnv, process_start};
+use harness_core::run::fnv;
+use harness_core::service::ProcessId;
 use harness_core::{CoreResult, Error, ErrorKind};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection, Row as _};
 use tokio::sync::Mutex;
 
+use super::Capabilities;
 use super::names::{self, Whose};
 use super::sql::{self, ident};
-use super::{Capabilities, Server, Tenancy};
-use crate::provider::{Attempt, Choice, Provider};
+use crate::provider::{Attempt, Provider};
 
-/// How long a test on a foreign server waits for its database to be dropped: no keeper does it afterwards.
-pub(crate) const DROP_LIMIT: Duration = Duration::from_secs(5);
+/// The fact that holds the URL of a foreign server.
+pub(crate) const URL: &str = "url";
 
-/// This process on a server that is not ours: a session that holds locks for as long as we live.
+/// A keeper on a server that is not its own: a session that holds locks for as long as the keeper lives. A server that was
+/// killed has lost them with the session: they are taken again when it is back.
 #[derive(Debug)]
 pub(crate) struct Presence {
-    session: Mutex<PgConnection>,
-    url: String,
+    base: PgConnectOptions,
+    lease: i64,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    session: PgConnection,
+    /// The locks of templates.
+    templates: BTreeSet<i64>,
 }
 
 impl Presence {
-    /// The URL of another database on the same server.
-    pub(crate) fn url_of(&self, database: &str) -> String {
-        with_database(&self.url, database)
+    /// Takes the lock that says this lease lives.
+    pub(crate) async fn take(base: &PgConnectOptions, lease: &str) -> CoreResult<Self> {
+        let (lease, templates) = (names::lease_lock(lease), BTreeSet::new());
+        let session = hold(base, lease, &templates).await?;
+        Ok(Self { base: base.clone(), lease, held: Mutex::new(Held { session, templates }) })
     }
 
-    /// Keeps a template from being swept while this process lives.
-    pub(crate) async fn uses_template(&self, key: &str) -> CoreResult {
-        let text = format!("select pg_advisory_lock_shared({})", names::use_lock(key));
-        sql::run(&mut *self.session.lock().await, "hold the template", text).await
+    /// Holds what it held, over a new session if need be; and from now on this template, which no sweep takes then.
+    pub(crate) async fn lasts(&self, template: Option<&str>) -> CoreResult {
+        let mut held = self.held.lock().await;
+        let new = template.map(names::use_lock).filter(|lock| !held.templates.contains(lock));
+        let text = match new {
+            Some(lock) => format!("select pg_advisory_lock_shared({lock})"),
+            None => "select 1".to_owned(),
+        };
+        held.templates.extend(new);
+        match sql::run(&mut held.session, "say that this keeper lives", text).await {
+            Err(error) if error.kind() == ErrorKind::Connect => {
+                held.session = hold(&self.base, self.lease, &held.templates).await?;
+                Ok(())
+            }
+            other => other,
+        }
     }
+}
+
+async fn hold(base: &PgConnectOptions, lease: i64, templates: &BTreeSet<i64>) -> CoreResult<PgConnection> {
+    let mut session = sql::connect(base).await?;
+    let locks = templates.iter().map(|lock| format!("; select pg_advisory_lock_shared({lock})"));
+    let text = format!("select pg_advisory_lock({lease}){}", locks.collect::<String>());
+    sql::run(&mut session, "say that this keeper lives", text).await?;
+    Ok(session)
 }
 
 /// A database on a foreign server that nobody owns any more, or that is kept.
@@ -48,27 +82,33 @@ pub struct Leftover {
     pub kept_until: Option<SystemTime>,
 }
 
-/// Moves in: checks the server, sweeps what the dead left, and takes the lock that says we live.
-pub(crate) async fn move_in(url: &str, vector: bool) -> CoreResult<Server> {
-    let begun = std::time::Instant::now();
+/// Looks at a foreign server: refuses one that will not do, and sweeps what the dead left there.
+pub(crate) async fn look(url: &str) -> CoreResult<Capabilities> {
     let base = sql::parse_url("HARNESS_POSTGRES_URL", url)?.application_name("harness");
     let mut session = sql::connect(&base).await.map_err(|error| unusable(url, &error))?;
     let capabilities = Capabilities::ask(&mut session).await?;
-    capabilities.check_version().and_then(|()| if vector { capabilities.check_vector() } else { Ok(()) })?;
+    capabilities.check_version()?;
     check_right(&mut session, url).await?;
-    let lease = lease();
-    let text = format!("select pg_advisory_lock({})", names::lease_lock(&lease));
-    sql::run(&mut session, "say that this process lives", text).await?;
     sweep_with(&mut session).await?;
-    let what = format!("PostgreSQL {} at {}", capabilities.version, sql::place(&base));
-    let attempt = Attempt::worked(Provider::Url, what.clone()).took(begun.elapsed());
-    let choice = Choice { service: "postgres".into(), provider: Provider::Url, what, attempts: vec![attempt] };
-    let presence = Presence { session: Mutex::new(session), url: url.to_owned() };
-    Ok(Server::new(base, capabilities, choice, Tenancy::Guest(presence), lease))
+    let _ = session.close().await;
+    Ok(capabilities)
+}
+
+/// Drops what this keeper made on a foreign server, except what is kept. Templates stay: the next guest may need them.
+pub(crate) async fn move_out(url: &str, keeper: ProcessId) -> CoreResult {
+    let mut session = sql::connect(&sql::parse_url("HARNESS_POSTGRES_URL", url)?).await?;
+    let lease = lease(keeper);
+    for (name, kept_until) in databases(&mut session).await? {
+        let is_kept = kept_until.is_some_and(|until| until > SystemTime::now());
+        if names::whose(&name) == Some(Whose::Lease(&lease)) && !is_kept {
+            drop_one(&mut session, &name).await?;
+        }
+    }
+    session.close().await.map_err(|error| sql::query_error("leave the foreign server", error))
 }
 
 /// The same URL with another database: user, host and parameters stay.
-fn with_database(url: &str, database: &str) -> String {
+pub(crate) fn with_database(url: &str, database: &str) -> String {
     let (front, query) = url.split_once('?').map_or((url, None), |(front, query)| (front, Some(query)));
     let start = front.find("://").map_or(0, |at| at + 3);
     let server = front[start..].find('/').map_or(front, |at| &front[..start + at]);
@@ -97,12 +137,10 @@ async fn check_right(session: &mut PgConnection, url: &str) -> CoreResult {
     Err(Error::new(ErrorKind::Environment, what).remedy(format!("ALTER ROLE {} CREATEDB", ident(&user))))
 }
 
-/// A lease for a server without a keeper: one process for ever, also across machines.
-fn lease() -> String {
+/// The lease of a keeper on a foreign server: one keeper for ever, also across machines.
+pub(crate) fn lease(keeper: ProcessId) -> String {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let pid = std::process::id();
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
-    format!("g{:016x}", fnv(format!("{boot} {pid} {:?} {now}", process_start(pid)).as_bytes()))
+    format!("g{:016x}", fnv(format!("{boot} {} {}", keeper.pid, keeper.start).as_bytes()))
 }
 
 /// Lists the databases of the harness on a foreign server that are left over or kept; drops nothing.

@@ -1,36 +1,46 @@
 //! Postgres: a database per test on a shared server, servers of one's own for faults, and assertions about both.
 
-mod activity;
+pub(crate) mod books;
 mod capabilities;
+mod channel;
+#[cfg(feature = "checks")]
+mod checks;
+mod clones;
 mod database;
-mod deadlocks;
+mod encrypted;
+mod exclusive;
 pub(crate) mod guest;
 pub(crate) mod names;
+mod options;
 mod own;
-mod plan;
 pub(crate) mod readiness;
+mod replica;
 mod server;
 pub(crate) mod servers;
+mod settings;
 pub(crate) mod sql;
 mod strategy;
 mod template;
-mod vector;
+mod testtx;
 mod visit;
 
-pub use activity::{Session, SessionPoint, SessionSampler, SessionSeries, Sessions};
+pub use books::Migration;
 pub use capabilities::Capabilities;
+#[cfg(feature = "checks")]
+pub use checks::*;
 pub use database::{Database, Request};
-pub use deadlocks::Deadlocks;
+pub use exclusive::{Exclusive, ExclusiveRequest};
 pub use guest::{Leftover, leftovers, sweep};
-pub use own::{OwnOptions, OwnPostgres};
-pub use plan::{Explain, Plan};
+pub use options::OwnOptions;
+pub use own::OwnPostgres;
+pub use replica::{Lag, Replica};
 pub use server::Server;
-pub use template::Template;
-pub use vector::{Distance, Recall, VectorIndex};
+pub use template::{BuildFn, Template};
+pub use testtx::TestTx;
 pub use visit::observe;
 
+pub(crate) use clones::{claim::status, steward};
 pub(crate) use server::Tenancy;
-pub(crate) use strategy::Strategy;
 
 /// A clean, empty database on the shared server, which is found or started.
 ///
@@ -41,7 +51,24 @@ pub fn postgres() -> Request {
     Template::empty().database()
 }
 
+/// An empty database on a Postgres of this test alone: for roles, `ALTER SYSTEM`, tablespaces and whatever else belongs to
+/// a whole server. Fast, and not durable; for faults start an [`OwnPostgres`].
+///
+/// # Errors
+/// As [`postgres`].
+pub fn exclusive() -> ExclusiveRequest {
+    Template::empty().exclusive()
+}
+
 impl Template {
+    /// A database that begins as this template, on a Postgres of this test alone, as [`exclusive`].
+    ///
+    /// # Errors
+    /// As [`Template::database`].
+    pub fn exclusive(&self) -> ExclusiveRequest {
+        ExclusiveRequest::new(*self)
+    }
+
     /// A database that begins as this template. Await it, or set how first: `APP.database().connections(20).await?`.
     ///
     /// # Errors

@@ -8,6 +8,14 @@ use harness_core::run::fnv;
 pub(crate) const PREFIX: &str = "h_";
 /// Every sealed template begins with this.
 pub(crate) const TEMPLATE: &str = "h_t_";
+/// The template of a database without anything: every server has it.
+pub(crate) const BLANK: &str = "template0";
+/// Stands in place of a lease in the names of a keeper's pool.
+pub(crate) const POOL: &str = "pool";
+/// The plain role that owns the databases of tests on servers of the house.
+pub(crate) const OWNER: &str = "harness";
+/// The superuser for those parts of a template that the owner may not run.
+pub(crate) const BUILDER: &str = "harness_builder";
 const KEPT: &str = "harness: kept until ";
 
 /// The `n`th database of a lease.

@@ -1,62 +1,28 @@
-//! A durable Postgres for one test alone, which may be stopped, killed and started again.
+//! A Postgres for one test alone, which may be stopped, killed and started again.
 
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::time::Duration;
 
 use harness_core::scope::TestScope;
 use harness_core::service::Service;
-use harness_core::wait::Progress;
+use harness_core::wait::{Progress, wait_for, within};
 use harness_core::{CoreResult, Error, ErrorKind};
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection as _, PgConnection, PgPool, Row as _};
 
-use super::{Capabilities, readiness, sql};
-use crate::provider::recipe::postgres::{DURABLE, recipe};
-use crate::provider::{Choice, Provider, own};
+use super::channel::{Channel, Given};
+use super::replica::Replica;
+use super::settings::{Settings, read_back};
+use super::{Capabilities, OwnOptions, readiness, sql};
+use crate::provider::recipe::Recipe;
+use crate::provider::recipe::files::ServerFile;
+use crate::provider::recipe::postgres::{SMALL_DISK, Wish, wished};
+use crate::provider::{Attempt, Choice, Provider, own};
 
-/// How an [`OwnPostgres`] shall be.
-#[derive(Debug, Clone, Default)]
-#[must_use]
-pub struct OwnOptions {
-    vector: bool,
-    settings: Vec<(String, String)>,
-    providers: Option<Vec<Provider>>,
-}
-
-impl OwnOptions {
-    /// Durable, by the first provider that works.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Needs pgvector: providers without it are passed over.
-    pub fn vector(mut self) -> Self {
-        self.vector = true;
-        self
-    }
-
-    /// Adds a server setting, for example `("wal_level", "logical")`. Read back after every start, and the server refused
-    /// when it ignored it.
-    pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.settings.push((name.into(), value.into()));
-        self
-    }
-
-    /// Asks these providers, in this order, instead of those of `HARNESS_PROVIDERS`.
-    pub fn providers(mut self, providers: impl IntoIterator<Item = Provider>) -> Self {
-        self.providers = Some(providers.into_iter().collect());
-        self
-    }
-
-    /// The durable settings, then those added; the last one of a name wins.
-    fn all_settings(&self) -> Vec<(String, String)> {
-        let durable = DURABLE.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let mut all: Vec<(String, String)> =
-            durable.filter(|(name, _)| !self.settings.iter().any(|(own, _)| own == name)).collect();
-        all.extend(self.settings.iter().cloned());
-        all
-    }
-}
+/// How long [`OwnPostgres::run`] may take.
+const RUN_LIMIT: Duration = Duration::from_secs(60);
+/// How long a changed setting may take to show.
+const EFFECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// A Postgres of one test alone: durable, at an address that survives stop and start, with its data kept meanwhile.
 ///
@@ -64,10 +30,17 @@ impl OwnOptions {
 /// query twice and shows its settings.
 #[derive(Debug)]
 pub struct OwnPostgres {
-    service: Service,
+    pub(super) service: Service,
+    pub(super) channel: Channel,
+    pub(super) settings: Settings,
+    pub(super) files: Vec<ServerFile>,
+    pub(super) vector: bool,
+    pub(super) reachable: bool,
+    on_small_disk: bool,
     capabilities: Capabilities,
-    settings: Vec<(String, String)>,
     choice: Choice,
+    pool: PgPool,
+    replicas: Vec<Replica>,
 }
 
 impl OwnPostgres {
@@ -76,22 +49,52 @@ impl OwnPostgres {
     /// # Errors
     /// [`ErrorKind::Environment`] listing every provider that was asked, or naming the setting that was ignored.
     pub async fn start(scope: &TestScope, options: OwnOptions) -> CoreResult<Self> {
-        let (settings, vector) = (options.all_settings(), options.vector);
-        let for_recipe = settings.clone();
+        let (channel, Given { settings: demanded, files }) = Channel::prepare(scope, options.wire)?;
+        let (mut settings, vector) = (options.all_settings(), options.vector);
+        settings.extend(demanded);
+        let (for_recipe, for_files, with_replicas) = (settings.clone(), files.clone(), options.replicas > 0);
+        let disk = options.disk;
         let plan = move |provider| {
-            let settings: Vec<(&str, &str)> = for_recipe.iter().map(|(name, value)| (&**name, &**value)).collect();
-            recipe(provider, &settings, vector)
+            let wish = Wish { vector, files: &for_files, reachable: with_replicas, disk, ..Wish::default() };
+            planned(provider, &for_recipe, wish)
+        };
+        let question = channel.clone();
+        let ready = move |at: SocketAddr| -> own::Asking {
+            let options = question.dress(sql::own_options(at));
+            Box::pin(async move { readiness::answers_twice(&options).await.into() })
         };
         let (service, choice) = own::start("postgres", scope, options.providers, plan, ready).await?;
-        let mut session = sql::connect(&sql::own_options(service.address())).await?;
+        let at = channel.dress(sql::own_options(service.address()));
+        let mut session = sql::connect(&at).await?;
         let capabilities = Capabilities::ask(&mut session).await?;
         capabilities.check_version()?;
         if vector {
             capabilities.check_vector()?;
         }
         read_back(&mut session, &settings).await?;
+        if disk.is_some() {
+            take_small_disk(&mut session).await?;
+        }
         let _ = session.close().await;
-        Ok(Self { service, capabilities, settings, choice })
+        let pool = pool_at(at);
+        let reachable = with_replicas || choice.provider != Provider::Container;
+        let mut own = Self {
+            service,
+            channel,
+            settings,
+            files,
+            vector,
+            reachable,
+            on_small_disk: disk.is_some(),
+            capabilities,
+            choice,
+            pool,
+            replicas: Vec::new(),
+        };
+        for _ in 0..options.replicas {
+            own.replicas.push(own.replica(scope).await?);
+        }
+        Ok(own)
     }
 
     /// Where it listens; the same over stop and start.
@@ -100,20 +103,23 @@ impl OwnPostgres {
         self.service.address()
     }
 
-    /// Its maintenance database as a URL.
+    /// Its maintenance database as a URL, which says what the server demands: with TLS `sslmode=verify-ca` and the
+    /// certificate to trust, with client certificates also one's own.
     #[must_use]
     pub fn url(&self) -> String {
-        let mut url = self.options().application_name("").to_url_lossy();
-        url.set_query(None);
-        url.to_string()
+        self.channel.url(&self.options())
     }
 
     /// A database on it as a URL, whether it exists or not.
     #[must_use]
     pub fn url_of(&self, database: &str) -> String {
-        let mut url = self.options().database(database).application_name("").to_url_lossy();
-        url.set_query(None);
-        url.to_string()
+        self.channel.url(&self.options().database(database))
+    }
+
+    /// Its maintenance database as a URL that does not speak TLS: refused by a server that demands it.
+    #[must_use]
+    pub fn plain_url(&self) -> String {
+        Channel::default().url(&sql::own_options(self.address())) + "?sslmode=disable"
     }
 
     /// Creates an empty database and returns its URL.
@@ -130,7 +136,26 @@ impl OwnPostgres {
     /// Options to connect by.
     #[must_use]
     pub fn options(&self) -> PgConnectOptions {
-        sql::own_options(self.address())
+        self.channel.dress(sql::own_options(self.address()))
+    }
+
+    /// Up to five connections to its maintenance database, opened when they are needed. They belong to this test's runtime.
+    #[must_use]
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// The replicas it was started with ([`OwnOptions::replicas`]).
+    #[must_use]
+    pub fn replicas(&self) -> &[Replica] {
+        &self.replicas
+    }
+
+    /// The authority of its certificates, if it speaks TLS: for certificates of more clients.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn authority(&self) -> Option<&crate::tls::Authority> {
+        self.channel.authority.as_deref()
     }
 
     /// What it can do.
@@ -154,9 +179,41 @@ impl OwnPostgres {
     /// A connection to its maintenance database.
     ///
     /// # Errors
-    /// When it refuses the connection or says nothing for 5 s.
+    /// When it refuses the connection or says nothing for 5 s; the error says how the server is.
     pub async fn connect(&self) -> CoreResult<PgConnection> {
-        sql::connect(&self.options()).await
+        match sql::connect(&self.options()).await {
+            Ok(session) => Ok(session),
+            Err(error) => Err(self.with_state(error).await),
+        }
+    }
+
+    /// Runs SQL text (one or several statements) on its maintenance database, for at most 60 s.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Protocol`] with the server's words when it refuses a statement; [`ErrorKind::Connect`] naming the
+    /// server and how it ended when it goes away meanwhile; [`ErrorKind::Timeout`] when it says nothing.
+    pub async fn run(&self, statements: &str) -> CoreResult {
+        let mut session = self.connect().await?;
+        let what = format!("run a statement on the Postgres at {}", self.address());
+        let ran = within(what.clone(), RUN_LIMIT, sql::run(&mut session, &what, statements)).await;
+        match ran.and_then(|result| result) {
+            Ok(()) => session.close().await.map_err(|error| sql::query_error("leave the server", error)),
+            Err(error) => Err(self.with_state(error).await),
+        }
+    }
+
+    /// The error of a server that went away, with how it ended; any other error as it is.
+    async fn with_state(&self, error: Error) -> Error {
+        if error.kind() != ErrorKind::Connect {
+            return error;
+        }
+        match self.service.exit().await {
+            Ok(Some(exit)) => error
+                .tried(format!("the server of this test at {} has ended: {exit}", self.address()))
+                .log(self.service.log_lines(5))
+                .remedy("start it again first (`start_again`), if its end was meant"),
+            _ => error,
+        }
     }
 
     /// Stops it in good order (fast shutdown). Proven by its end and by a refused connection.
@@ -178,8 +235,12 @@ impl OwnPostgres {
     /// Starts it again with the data it had, at the same address. Proven by two answers and by its settings.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`] when it runs; [`ErrorKind::Timeout`] or [`ErrorKind::Exited`] when it does not come up.
+    /// [`ErrorKind::Refused`] when it runs, or had a [small disk](OwnOptions::disk_bytes); [`ErrorKind::Timeout`] or [`ErrorKind::Exited`] when it does not come up.
     pub async fn start_again(&self) -> CoreResult {
+        if self.on_small_disk {
+            let what = "this server's small disk was in memory, and is gone with what lay on it";
+            return Err(Error::new(ErrorKind::Refused, what).remedy("start another server instead"));
+        }
         self.service.start_again().await?;
         self.check_settings().await
     }
@@ -212,85 +273,44 @@ impl OwnPostgres {
     }
 }
 
-fn ready(at: SocketAddr) -> Pin<Box<dyn Future<Output = Progress<()>> + Send>> {
-    Box::pin(async move { readiness::answers_twice(&sql::own_options(at)).await.into() })
-}
-
-/// Compares what the server shows with what was asked for.
-async fn read_back(session: &mut PgConnection, settings: &[(String, String)]) -> CoreResult {
-    for (name, wanted) in settings {
-        let text = format!("select current_setting({}, true)", sql::literal(name));
-        let rows = sql::rows(session, "read a setting back", text).await?;
-        let found = rows.first().and_then(|row| row.try_get::<Option<String>, _>(0).ok()).flatten();
-        let found = found.ok_or_else(|| {
-            Error::new(ErrorKind::Config, format!("this server knows no setting `{name}`")).remedy("correct its name")
-        })?;
-        if !same(wanted, &found) {
-            return Err(readiness::ignored(name, wanted, &found));
+/// Has everything that is made from now on lie on the small disk.
+async fn take_small_disk(session: &mut PgConnection) -> CoreResult {
+    // The directory has to be the server's own, and a superuser's program runs as the server.
+    let steps = [
+        format!("copy (select 1) to program 'cat > /dev/null && mkdir -m 700 {SMALL_DISK}/tables'"),
+        format!("create tablespace small location '{SMALL_DISK}/tables'"),
+        "grant create on tablespace small to public".to_owned(),
+        "alter system set default_tablespace = 'small'".to_owned(),
+        "select pg_reload_conf()".to_owned(),
+    ];
+    for step in steps {
+        sql::run(session, "put the databases on the small disk", step).await?;
+    }
+    let shown = "select current_setting('default_tablespace')";
+    wait_for("the small disk to be the default", EFFECT_LIMIT, async || {
+        match sql::rows(session, "ask where tables are made", shown).await {
+            Ok(rows) => match rows.first().and_then(|row| row.try_get::<String, _>(0).ok()).as_deref() {
+                Some("small") => Progress::Ready(()),
+                other => Progress::NotYet(format!("{other:?}")),
+            },
+            Err(error) => Progress::Failed(error),
         }
-    }
-    Ok(())
+    })
+    .await
 }
 
-/// True when two values mean the same: `on` is `true`, and `4GB` is `4096MB`.
-fn same(wanted: &str, found: &str) -> bool {
-    match (amount(wanted), amount(found)) {
-        (Some(a), Some(b)) => a == b,
-        _ => word(wanted) == word(found),
-    }
+/// How this provider would start a server as it is wished, with these settings.
+pub(super) fn planned(provider: Provider, settings: &[(String, String)], wish: Wish<'_>) -> Result<Recipe, Attempt> {
+    let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (&**name, &**value)).collect();
+    wished(provider, &Wish { settings: &settings, ..wish })
 }
 
-fn word(text: &str) -> String {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "yes" | "1" => "on".to_owned(),
-        "false" | "no" | "0" => "off".to_owned(),
-        other => other.to_owned(),
-    }
-}
+/// A pool that opens its connections when they are needed, and tests them: the server may have been killed meanwhile.
+pub(super) fn pool_at(options: PgConnectOptions) -> PgPool {
+    use sqlx::ConnectOptions as _;
 
-/// A number with a unit of memory (in bytes) or of time (in microseconds).
-fn amount(text: &str) -> Option<(u8, u128)> {
-    let split = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = text.split_at(split);
-    let (kind, factor) = match unit.trim() {
-        "B" => (0, 1),
-        "kB" => (0, 1 << 10),
-        "MB" => (0, 1 << 20),
-        "GB" => (0, 1 << 30),
-        "TB" => (0, 1 << 40),
-        "us" => (1, 1),
-        "ms" => (1, 1_000),
-        "s" => (1, 1_000_000),
-        "min" => (1, 60_000_000),
-        "h" => (1, 3_600_000_000),
-        "d" => (1, 86_400_000_000),
-        _ => return None,
-    };
-    Some((kind, number.parse::<u128>().ok()? * factor))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{OwnOptions, same};
-
-    #[test]
-    fn values_are_compared_by_meaning() {
-        for (a, b) in
-            [("on", "on"), ("true", "on"), ("4GB", "4096MB"), ("1h", "60min"), ("logical", "LOGICAL"), ("300", "300")]
-        {
-            assert!(same(a, b), "{a} {b}");
-        }
-        for (a, b) in [("on", "off"), ("4GB", "4MB"), ("300", "100"), ("1h", "1min"), ("1s", "1kB")] {
-            assert!(!same(a, b), "{a} {b}");
-        }
-    }
-
-    #[test]
-    fn an_own_setting_replaces_the_durable_one() {
-        let all = OwnOptions::new().setting("synchronous_commit", "remote_apply").all_settings();
-        let of =
-            |name: &str| all.iter().filter(|(known, _)| known == name).map(|(_, v)| v.as_str()).collect::<Vec<_>>();
-        assert_eq!(of("synchronous_commit"), ["remote_apply"]);
-        assert_eq!(of("fsync"), ["on"]);
-    }
+    PgPoolOptions::new()
+        .max_connections(5)
+        .acquire_timeout(Duration::from_secs(10))
+        .connect_lazy_with(options.disable_statement_logging())
 }

@@ -12,7 +12,7 @@ use harness_core::{CoreResult, Error, ErrorKind};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, Row as _};
 
-use super::{Capabilities, sql};
+use super::{Capabilities, names, sql};
 
 /// How long one connection attempt to a server that is starting may take.
 const TRY_LIMIT: Duration = Duration::from_secs(2);
@@ -25,6 +25,27 @@ pub(crate) async fn probe(address: SocketAddr) -> CoreResult<BTreeMap<String, St
     let capabilities = Capabilities::ask(&mut session).await?;
     let _ = session.close().await;
     Ok(capabilities.into_facts())
+}
+
+/// Makes the roles of the house: the plain owner of the databases of tests, and a superuser that fills templates where the
+/// owner may not. The owner sees the statistics of the whole server, as an application's monitoring does, and may set for
+/// its own session what tests set: how soon a deadlock is looked for, whether triggers fire, what is logged.
+pub(crate) async fn furnish(address: SocketAddr) -> CoreResult {
+    let mut session = sql::connect(&sql::own_options(address)).await?;
+    let text = format!(
+        "CREATE ROLE {owner} LOGIN; GRANT pg_monitor TO {owner}; CREATE ROLE {builder} LOGIN SUPERUSER; \
+         GRANT SET ON PARAMETER deadlock_timeout, session_replication_role, log_statement, \
+         log_min_duration_statement, log_min_messages, lc_messages TO {owner}",
+        owner = names::OWNER,
+        builder = names::BUILDER
+    );
+    sql::run(&mut session, "create the roles of the house", text).await?;
+    if Capabilities::ask(&mut session).await?.pg_stat_statements {
+        // It counts the statements of all databases, and is read and reset from this one.
+        let text = "CREATE EXTENSION IF NOT EXISTS pg_stat_statements";
+        sql::run(&mut session, "create the extension that counts statements", text).await?;
+    }
+    sql::close(session).await
 }
 
 /// An error unless the same server answers two times in a row.

@@ -1,22 +1,23 @@
-//! A running server that many tests share: its sessions for creating and dropping databases, and its templates.
+//! A running server that many tests share: claiming databases on it, and building its templates.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use harness_core::keeper::Attached;
 use harness_core::wait::{Progress, wait_for};
 use harness_core::{CoreResult, Error, ErrorKind};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, Executor as _, PgConnection, Row as _};
-use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
-use super::guest::Presence;
+use super::clones::{self, Answered, Claim, Order};
 use super::sql::{self, ident, literal};
-use super::template::{Part, Script};
-use super::{Capabilities, Strategy, names};
+use super::template::{Part, Script, Work};
+use super::{Capabilities, guest, names};
 use crate::provider::Choice;
+
+/// How long sessions of a template's builder are given to leave by themselves.
+const LEAVES: Duration = Duration::from_secs(1);
+/// Sessions that were cut off are gone within this.
+const CUT: Duration = Duration::from_secs(10);
 
 /// A Postgres server shared by all tests of this user, or handed in by URL.
 ///
@@ -27,13 +28,6 @@ pub struct Server {
     capabilities: Capabilities,
     choice: Choice,
     tenancy: Tenancy,
-    lease: String,
-    next: AtomicU64,
-    creator: AsyncMutex<Option<PgConnection>>,
-    dropper: AsyncMutex<Option<PgConnection>>,
-    built: Mutex<HashMap<String, Arc<OnceCell<()>>>>,
-    warm: Mutex<HashMap<String, Warm>>,
-    strategy: Mutex<Option<Strategy>>,
 }
 
 /// Under which roof the databases live.
@@ -41,40 +35,15 @@ pub struct Server {
 pub(crate) enum Tenancy {
     /// A shared server of the house: the keeper ends what a lease left behind.
     Ours(Box<Attached>),
-    /// Somebody else's server: a session advisory lock says that we live.
-    Guest(Presence),
+    /// Somebody else's server, by its URL: a keeper of ours pools the databases on it.
+    Guest { attached: Box<Attached>, url: String },
     /// The system under test owns it: we look and touch nothing.
     Observed,
 }
 
-/// Databases made before they are asked for.
-#[derive(Debug, Default)]
-struct Warm {
-    asked: u32,
-    ready: Vec<String>,
-}
-
 impl Server {
-    pub(crate) fn new(
-        base: PgConnectOptions,
-        capabilities: Capabilities,
-        choice: Choice,
-        tenancy: Tenancy,
-        lease: String,
-    ) -> Self {
-        Self {
-            base,
-            capabilities,
-            choice,
-            tenancy,
-            lease,
-            next: AtomicU64::new(1),
-            creator: AsyncMutex::new(None),
-            dropper: AsyncMutex::new(None),
-            built: Mutex::default(),
-            warm: Mutex::default(),
-            strategy: Mutex::default(),
-        }
+    pub(crate) fn new(base: PgConnectOptions, capabilities: Capabilities, choice: Choice, tenancy: Tenancy) -> Self {
+        Self { base, capabilities, choice, tenancy }
     }
 
     /// What it can do.
@@ -98,7 +67,7 @@ impl Server {
     /// True when the server was handed in by URL.
     #[must_use]
     pub fn is_guest(&self) -> bool {
-        matches!(self.tenancy, Tenancy::Guest(_))
+        matches!(self.tenancy, Tenancy::Guest { .. })
     }
 
     pub(crate) fn tenancy(&self) -> &Tenancy {
@@ -135,191 +104,228 @@ impl Server {
             .remedy("start one of your own for faults and outages: `harness_db::OwnPostgres::start(..)`"))
     }
 
-    /// A database cloned from the template of this script, and its name.
-    pub(crate) async fn database(self: &Arc<Self>, script: Script) -> CoreResult<String> {
+    /// The slot of its keeper; an observed server has none.
+    fn attached(&self) -> CoreResult<&Attached> {
+        match &self.tenancy {
+            Tenancy::Ours(attached) | Tenancy::Guest { attached, .. } => Ok(attached),
+            Tenancy::Observed => {
+                Err(Error::new(ErrorKind::Refused, "an observed server is looked at, nothing is made on it"))
+            }
+        }
+    }
+
+    /// The lease in the names of what this process builds: it goes when that is dead.
+    fn lease(&self, attached: &Attached) -> String {
+        match self.is_guest() {
+            true => guest::lease(attached.keeper),
+            false => attached.lease.to_string(),
+        }
+    }
+
+    /// A database of this script's template and `connections` connections to it, both from the keeper's pool.
+    pub(super) async fn claim(
+        &self,
+        script: &Script,
+        connections: u32,
+        test: String,
+        limit: Duration,
+    ) -> CoreResult<(String, Claim)> {
+        let attached = self.attached()?;
+        let template = self.template_of(script);
+        let order = Order {
+            template,
+            connections,
+            lease: attached.lease.to_string(),
+            test,
+            reusable: !script.superuser,
+            limit_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
+        };
+        let mut answered = clones::claim::claim(&attached.slot, attached.keeper, order).await?;
+        loop {
+            match answered {
+                Answered::Yours(name, claim) => return Ok((name, claim)),
+                Answered::Build(builder) => {
+                    self.build(script).await?;
+                    answered = builder.built().await?;
+                }
+            }
+        }
+    }
+
+    /// The database that those of this script are cloned from.
+    fn template_of(&self, script: &Script) -> String {
+        match script.is_blank() {
+            true => names::BLANK.to_owned(),
+            false => names::template(&script.key(&self.capabilities)),
+        }
+    }
+
+    /// Builds the template unless it is there: one builder at a time, also across machines.
+    async fn build(&self, script: &Script) -> CoreResult {
+        if let Some(parent) = script.parent.as_ref().filter(|parent| !parent.is_blank()) {
+            Box::pin(self.build(parent)).await?;
+        }
         let key = script.key(&self.capabilities);
-        let template = names::template(&key);
-        let built = {
-            let mut all = self.built.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(all.entry(key.clone()).or_default())
-        };
-        built.get_or_try_init(|| self.ensure_template(&key, &script)).await?;
-        let name = match self.take_warm(&template, true) {
-            Some(name) => name,
-            None => self.clone_of(&template, false).await?,
-        };
-        self.warm_up(&template);
-        Ok(name)
-    }
-
-    /// A database made ahead, if there is one. Counts how often the template is asked for.
-    fn take_warm(&self, template: &str, is_request: bool) -> Option<String> {
-        let mut warm = self.warm.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = warm.entry(template.to_owned()).or_default();
-        entry.asked += u32::from(is_request);
-        entry.ready.pop()
-    }
-
-    /// Makes one database ahead once a template was asked for twice: a process of many tests will ask again, a process
-    /// per test (nextest) never does.
-    fn warm_up(self: &Arc<Self>, template: &str) {
-        {
-            let warm = self.warm.lock().unwrap_or_else(PoisonError::into_inner);
-            let again = warm.get(template).is_some_and(|entry| entry.asked >= 2 && entry.ready.is_empty());
-            if !again || self.is_guest() {
-                return;
-            }
-        }
-        let (server, template) = (Arc::clone(self), template.to_owned());
-        crate::clerk::spawn(move || async move {
-            // What fails here is tried again, and reported, by the request that would have got it.
-            let _ = server.clone_of(&template, true).await;
-        });
-    }
-
-    /// Clones the template; `ahead` puts the clone aside for the next request. One clone at a time: whoever waited for
-    /// one that was made ahead takes it instead of making another.
-    async fn clone_of(&self, template: &str, ahead: bool) -> CoreResult<String> {
-        let mut session = self.creator.lock().await;
-        if let Some(name) = self.take_warm(template, false) {
-            if ahead {
-                self.put_aside(template, name.clone());
-            }
-            return Ok(name);
-        }
-        let name = names::database(&self.lease, self.next.fetch_add(1, Ordering::Relaxed));
-        let text = create(&name, template, self.strategy());
-        self.admin_on(&mut session, "clone the template", &text).await?;
-        if ahead {
-            self.put_aside(template, name.clone());
-        }
-        Ok(name)
-    }
-
-    fn put_aside(&self, template: &str, name: String) {
-        let mut warm = self.warm.lock().unwrap_or_else(PoisonError::into_inner);
-        warm.entry(template.to_owned()).or_default().ready.push(name);
-    }
-
-    /// Drops a database of ours; whoever is still connected to it is cut off.
-    pub(crate) async fn drop_database(&self, name: &str) -> CoreResult {
-        let text = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", ident(name));
-        self.admin(&self.dropper, "drop the test's database", &text).await
-    }
-
-    /// Marks a database as kept until a moment, so that no sweep takes it.
-    pub(crate) async fn mark_kept(&self, name: &str, until: std::time::SystemTime) -> CoreResult {
-        let text = format!("COMMENT ON DATABASE {} IS {}", ident(name), literal(&names::kept_comment(until)));
-        self.admin(&self.dropper, "mark the database as kept", &text).await
-    }
-
-    async fn admin(&self, session: &AsyncMutex<Option<PgConnection>>, what: &str, text: &str) -> CoreResult {
-        self.admin_on(&mut *session.lock().await, what, text).await
-    }
-
-    /// Runs one statement over a session that is opened on first use, and opened again once when it broke.
-    async fn admin_on(&self, session: &mut Option<PgConnection>, what: &str, text: &str) -> CoreResult {
-        let fresh = session.is_none();
-        let result = self.admin_once(session, what, text).await;
-        match result {
-            Err(error) if error.kind() == ErrorKind::Connect && !fresh => {
-                *session = None;
-                self.admin_once(session, what, text).await
-            }
-            other => other,
-        }
-    }
-
-    async fn admin_once(&self, session: &mut Option<PgConnection>, what: &str, text: &str) -> CoreResult {
-        let connection = match session {
-            Some(connection) => connection,
-            None => session.insert(sql::connect(&self.base).await?),
-        };
-        sql::run(connection, what, text).await
-    }
-
-    /// How clones are made: measured once per server of the house; on a guest's server by whether it syncs.
-    fn strategy(&self) -> Strategy {
-        let mut known = self.strategy.lock().unwrap_or_else(PoisonError::into_inner);
-        *known.get_or_insert_with(|| match &self.tenancy {
-            Tenancy::Ours(attached) => Strategy::load(&attached.slot).unwrap_or(Strategy::WalLog),
-            Tenancy::Guest(_) | Tenancy::Observed if self.capabilities.fsync => Strategy::WalLog,
-            Tenancy::Guest(_) | Tenancy::Observed => Strategy::FileCopy,
-        })
-    }
-
-    /// Builds the template unless it is there: one builder at a time, across processes.
-    async fn ensure_template(&self, key: &str, script: &Script) -> CoreResult {
-        if let Tenancy::Guest(presence) = &self.tenancy {
-            presence.uses_template(key).await?; // from here on no sweep takes it
-        }
         let mut session = sql::connect(&self.base).await?;
-        let lock = names::build_lock(key);
+        let lock = names::build_lock(&key);
         sql::run(&mut session, "wait for the builder of the template", format!("select pg_advisory_lock({lock})"))
             .await?;
-        let result = self.build_under_lock(&mut session, key, script).await;
+        let result = self.build_under_lock(&mut session, &key, script).await;
         let _ = session.close().await; // ends the lock too
         result
     }
 
     async fn build_under_lock(&self, session: &mut PgConnection, key: &str, script: &Script) -> CoreResult {
-        let template = names::template(key);
+        let (attached, template) = (self.attached()?, names::template(key));
         if exists(session, &template).await? {
             return Ok(());
         }
-        let building = names::building(&self.lease, key);
-        let blank = create(&building, "template0", Strategy::WalLog);
+        self.make_roles(session, script).await?;
+        let parent = script.parent.as_ref().map(|parent| self.template_of(parent));
+        let lease = self.lease(attached);
+        let building = names::building(&lease, key);
+        if !self.is_guest() {
+            let notes = attached.slot.join(crate::custodian::BUILDS);
+            std::fs::create_dir_all(&notes)?;
+            std::fs::write(notes.join(lease), "")?;
+        }
         sql::run(session, "clear an abandoned build", format!("DROP DATABASE IF EXISTS {}", ident(&building))).await?;
+        let from = parent.as_deref().unwrap_or(names::BLANK);
+        let owner = self.owner(script).map(|owner| format!(" OWNER {owner}")).unwrap_or_default();
+        let blank = format!("CREATE DATABASE {} TEMPLATE {}{owner}", ident(&building), ident(from));
         sql::run(session, "create the template's database", blank).await?;
         if let Err(error) = self.fill(&building, script).await {
             let text = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", ident(&building));
-            sql::run(session, "drop the failed template", text).await?;
-            return Err(error);
+            return Err(match sql::run(session, "drop the failed template", text).await {
+                Ok(()) => error,
+                Err(left) => error.tried(format!("{left}; the next build of it begins with dropping it")),
+            });
         }
         nobody_is_in(session, &building).await?;
         // Sealed before it gets its name: whoever finds the name finds a finished template.
         let sealed = format!("ALTER DATABASE {} WITH ALLOW_CONNECTIONS false IS_TEMPLATE true", ident(&building));
         sql::run(session, "seal the template", sealed).await?;
-        if let Tenancy::Ours(attached) = &self.tenancy
-            && Strategy::load(&attached.slot).is_none()
-        {
-            let fastest = self.measure(session, &building).await?;
-            fastest.store(&attached.slot)?;
-            *self.strategy.lock().unwrap_or_else(PoisonError::into_inner) = Some(fastest);
-        }
         let named = format!("ALTER DATABASE {} RENAME TO {}", ident(&building), ident(&template));
         sql::run(session, "name the template", named).await
     }
 
-    async fn fill(&self, database: &str, script: &Script) -> CoreResult {
-        let mut connection = sql::connect(&self.base.clone().database(database)).await?;
-        for part in &script.parts {
-            if let Err(error) = connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(part.text.clone()))).await {
-                return Err(part_failed(part, error));
-            }
-        }
-        connection.close().await.map_err(|error| sql::query_error("leave the template", error))
+    /// Who owns the databases of this script: a plain role on servers of the house.
+    fn owner(&self, script: &Script) -> Option<&'static str> {
+        (!self.is_guest() && !script.superuser).then_some(names::OWNER)
     }
 
-    /// Clones twice with each strategy and takes the faster: which one wins depends on the disk, not on the version.
-    async fn measure(&self, session: &mut PgConnection, template: &str) -> CoreResult<Strategy> {
-        let mut best: Option<(Duration, Strategy)> = None;
-        for strategy in [Strategy::FileCopy, Strategy::WalLog, Strategy::FileCopy, Strategy::WalLog] {
-            let name = names::database(&self.lease, self.next.fetch_add(1, Ordering::Relaxed));
-            let begun = Instant::now();
-            sql::run(session, "measure a clone", create(&name, template, strategy)).await?;
-            let took = begun.elapsed();
-            sql::run(session, "drop the measured clone", format!("DROP DATABASE {}", ident(&name))).await?;
-            if best.is_none_or(|(least, _)| took < least) {
-                best = Some((took, strategy));
+    /// How tests on a database of this script connect.
+    pub(crate) fn test_options(&self, superuser: bool) -> PgConnectOptions {
+        match &self.tenancy {
+            Tenancy::Ours(_) if !superuser => self.base.clone().username(names::OWNER),
+            _ => self.base.clone(),
+        }
+    }
+
+    /// Roles belong to the whole server and are never taken back: they may do nothing but what a template grants them.
+    async fn make_roles(&self, session: &mut PgConnection, script: &Script) -> CoreResult {
+        for role in &script.roles {
+            let known = format!("select 1 from pg_roles where rolname = {}", literal(role));
+            if !sql::rows(session, "look for a role", known).await?.is_empty() {
+                continue;
+            }
+            if self.is_guest() {
+                let what = format!("the template needs the role `{role}`, which this server does not have");
+                return Err(Error::new(ErrorKind::Config, what).remedy(format!(
+                    "CREATE ROLE {} LOGIN: on a foreign server the harness makes no roles",
+                    ident(role)
+                )));
+            }
+            let text = format!("CREATE ROLE {} LOGIN", ident(role));
+            match sql::run(session, "create a role", text).await {
+                Err(error) if sql::has_code(&error, "42710") || sql::has_code(&error, "23505") => {} // somebody else did
+                other => other?,
             }
         }
-        Ok(best.map_or(Strategy::WalLog, |(_, strategy)| strategy))
+        Ok(())
+    }
+
+    async fn fill(&self, database: &str, script: &Script) -> CoreResult {
+        let at = |options: PgConnectOptions| options.database(database);
+        let plain = at(self.test_options(script.superuser));
+        let mut owner = sql::connect(&plain).await?;
+        for part in &script.parts {
+            match &part.work {
+                Work::Sql(text) if part.privileged && !self.is_guest() => {
+                    let mut session = sql::connect(&at(self.base.clone())).await?;
+                    execute(&mut session, text).await.map_err(|error| part_failed(part, text, error))?;
+                    sql::close(session).await?;
+                }
+                Work::Sql(text) => match execute(&mut owner, text).await {
+                    Err(error) if self.owner(script).is_some() && is_privilege(&error) => {
+                        let builder = at(self.base.clone().username(names::BUILDER));
+                        self.fill_as_builder(&builder, part, text).await?;
+                    }
+                    other => other.map_err(|error| part_failed(part, text, error))?,
+                },
+                Work::Code(_, code) => {
+                    let url = self.url_of(&plain, database);
+                    code(url).await.map_err(|failure| code_failed(part, &failure))?;
+                }
+            }
+        }
+        sql::close(owner).await
+    }
+
+    /// What the owner may not do, a superuser does for it, and hands over what was made.
+    async fn fill_as_builder(&self, builder: &PgConnectOptions, part: &Part, text: &str) -> CoreResult {
+        let mut session = sql::connect(builder).await?;
+        execute(&mut session, text).await.map_err(|error| part_failed(part, text, error))?;
+        let hand_over = format!("REASSIGN OWNED BY {} TO {}", names::BUILDER, names::OWNER);
+        sql::run(&mut session, "hand the template over to its owner", hand_over).await.map_err(|error| {
+            let what = format!("{} makes something that only a superuser can own", part.label);
+            Error::new(ErrorKind::Config, what).caused_by(error).remedy("make the template with `.superuser()`")
+        })?;
+        sql::close(session).await
+    }
+
+    /// The URL of a database here, for whoever connects with these options.
+    pub(crate) fn url_of(&self, options: &PgConnectOptions, database: &str) -> String {
+        match &self.tenancy {
+            // Somebody else's URL may ask for TLS and the like: everything but the database stays.
+            Tenancy::Guest { url, .. } => guest::with_database(url, database),
+            Tenancy::Ours(attached) => format!("postgres://{}@{}/{database}", options.get_username(), attached.address),
+            Tenancy::Observed => sqlx::ConnectOptions::to_url_lossy(options).to_string(),
+        }
     }
 }
 
-fn create(name: &str, template: &str, strategy: Strategy) -> String {
-    format!("CREATE DATABASE {} TEMPLATE {} STRATEGY {}", ident(name), ident(template), strategy.sql())
+/// Fills a database of a server that no other test sees, as its superuser: the layers below first.
+pub(super) async fn fill_alone(options: &PgConnectOptions, url: &str, script: &Script) -> CoreResult {
+    if let Some(parent) = &script.parent {
+        Box::pin(fill_alone(options, url, parent)).await?;
+    }
+    let mut session = sql::connect(options).await?;
+    for role in &script.roles {
+        sql::run(&mut session, "create a role", format!("CREATE ROLE {} LOGIN", ident(role))).await?;
+    }
+    for part in &script.parts {
+        match &part.work {
+            Work::Sql(text) => execute(&mut session, text).await.map_err(|error| part_failed(part, text, error))?,
+            Work::Code(_, code) => code(url.to_owned()).await.map_err(|failure| code_failed(part, &failure))?,
+        }
+    }
+    sql::close(session).await
+}
+
+fn code_failed(part: &Part, failure: &harness_core::Failure) -> Error {
+    Error::new(ErrorKind::Config, format!("the template could not be built: {}", part.label))
+        .tried(format!("{failure:?}"))
+}
+
+/// Runs one part, in one implicit transaction unless its text says otherwise.
+async fn execute(session: &mut PgConnection, text: &str) -> Result<(), sqlx::Error> {
+    session.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(text.to_owned()))).await.map(drop)
+}
+
+/// `insufficient_privilege`.
+fn is_privilege(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "42501")
 }
 
 async fn exists(session: &mut PgConnection, name: &str) -> CoreResult<bool> {
@@ -327,10 +333,23 @@ async fn exists(session: &mut PgConnection, name: &str) -> CoreResult<bool> {
     Ok(!sql::rows(session, "look for the template", text).await?.is_empty())
 }
 
-/// A session that was closed lives on in the server for some milliseconds; `RENAME` would poll for it every 100 ms.
+/// A session that was closed lives on in the server for some milliseconds; `RENAME` would poll for it every 100 ms. What
+/// code leaves open longer is cut off: it said that it was done.
 async fn nobody_is_in(session: &mut PgConnection, name: &str) -> CoreResult {
+    match builder_leaves(session, name, LEAVES).await {
+        Err(error) if error.kind() == ErrorKind::Timeout => {
+            let cut =
+                format!("select pg_terminate_backend(pid) from pg_stat_activity where datname = {}", literal(name));
+            sql::rows(session, "cut off what the template's builder left open", cut).await?;
+            builder_leaves(session, name, CUT).await
+        }
+        other => other,
+    }
+}
+
+async fn builder_leaves(session: &mut PgConnection, name: &str, limit: Duration) -> CoreResult {
     let text = format!("select count(*) from pg_stat_activity where datname = {}", literal(name));
-    wait_for("the template's builder to leave", Duration::from_secs(10), async || {
+    wait_for("the template's builder to leave", limit, async || {
         match sql::rows(session, "count sessions in the template", text.clone()).await {
             Ok(rows) => match rows.first().and_then(|row| row.try_get::<i64, _>(0).ok()) {
                 Some(0) => Progress::Ready(()),
@@ -344,16 +363,18 @@ async fn nobody_is_in(session: &mut PgConnection, name: &str) -> CoreResult {
 }
 
 /// Names the file, the line and the server's words.
-fn part_failed(part: &Part, error: sqlx::Error) -> Error {
+fn part_failed(part: &Part, text: &str, error: sqlx::Error) -> Error {
     let mut place = part.label.clone();
     if let sqlx::Error::Database(database) = &error
         && let Some(postgres) = database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
         && let Some(sqlx::postgres::PgErrorPosition::Original(at)) = postgres.position()
     {
-        let before = part.text.chars().take(at.saturating_sub(1)).filter(|&c| c == '\n').count();
+        let before = text.chars().take(at.saturating_sub(1)).filter(|&c| c == '\n').count();
         place = format!("{place}, line {}", before + 1);
     }
-    Error::new(ErrorKind::Config, format!("the template could not be built: {place}"))
-        .caused_by(error)
-        .remedy("correct the statement; nothing of this template was kept")
+    let error = sql::statement_error(format!("the template could not be built: {place}"), error);
+    match error.kind() {
+        ErrorKind::Config => error.remedy("correct the statement; nothing of this template was kept"),
+        _ => error.tried("nothing of this template was kept"),
+    }
 }

@@ -8,10 +8,10 @@ use harness_core::env::Settings;
 use harness_core::keeper::Attached;
 use tokio::sync::OnceCell;
 
-use super::{Capabilities, Server, Tenancy, guest, sql};
+use super::{Capabilities, Server, Tenancy, sql};
 use crate::env::DbSettings;
 use crate::provider::shared::{self, NothingWorked, Wanted};
-use crate::provider::{Provider, nothing_worked, order, remember};
+use crate::provider::{Provider, nothing_worked, order};
 
 /// URL (if one was handed in) and whether pgvector is needed.
 type Key = (Option<String>, bool);
@@ -37,16 +37,23 @@ pub(crate) async fn server(url: Option<String>, vector: bool) -> CoreResult<Arc<
     }
 }
 
+/// Looks anew at the next request: this server has gone.
+pub(crate) fn forget(gone: &Arc<Server>) {
+    let mut servers = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_it = |cell: &Cell| matches!(cell.get(), Some(Ok(server)) if Arc::ptr_eq(server, gone));
+    servers.get_or_insert_default().retain(|_, cell| !is_it(cell));
+}
+
 async fn find(url: Option<String>, vector: bool) -> CoreResult<Answer> {
     if let Some(url) = url {
-        let server = guest::move_in(&url, vector).await?;
-        remember(server.choice());
-        return Ok(Ok(Arc::new(server)));
+        return Ok(Ok(Arc::new(guest(url, vector).await?)));
     }
     let wanted = Wanted::Postgres { vector };
+    if let Some(attached) = shared::live(wanted).await? {
+        return Ok(Ok(Arc::new(ours(wanted, attached)?)));
+    }
     // A live server of the other kind will do as well, if it can do what is needed.
-    if shared::live(wanted).await?.is_none()
-        && let Some(other) = shared::live(Wanted::Postgres { vector: !vector }).await?
+    if let Some(other) = shared::live(Wanted::Postgres { vector: !vector }).await?
         && (!vector || Capabilities::from_facts(&other.facts)?.vector.is_some())
     {
         return Ok(Ok(Arc::new(ours(wanted, other)?)));
@@ -60,7 +67,18 @@ async fn find(url: Option<String>, vector: bool) -> CoreResult<Answer> {
 fn ours(wanted: Wanted, attached: Attached) -> CoreResult<Server> {
     let capabilities = Capabilities::from_facts(&attached.facts)?;
     let choice = shared::choice_of(wanted, &attached);
-    let lease = attached.lease.to_string();
     let base = sql::own_options(attached.address);
-    Ok(Server::new(base, capabilities, choice, Tenancy::Ours(Box::new(attached)), lease))
+    Ok(Server::new(base, capabilities, choice, Tenancy::Ours(Box::new(attached))))
+}
+
+/// A foreign server, with a keeper of ours that pools the databases on it.
+async fn guest(url: String, vector: bool) -> CoreResult<Server> {
+    let attached = shared::move_in(&url).await?;
+    let capabilities = Capabilities::from_facts(&attached.facts)?;
+    if vector {
+        capabilities.check_vector()?;
+    }
+    let choice = shared::choice_of(Wanted::Postgres { vector }, &attached);
+    let base = sql::parse_url("HARNESS_POSTGRES_URL", &url)?.application_name("harness");
+    Ok(Server::new(base, capabilities, choice, Tenancy::Guest { attached: Box::new(attached), url }))
 }

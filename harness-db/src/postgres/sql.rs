@@ -76,7 +76,12 @@ fn connect_error(place: &str, error: sqlx::Error) -> Error {
         sqlx::Error::Database(_) => format!("Postgres at {place} refused the session"),
         _ => format!("could not connect to Postgres at {place}"),
     };
-    Error::new(ErrorKind::Connect, text).caused_by(error)
+    let crowded = error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "53300");
+    let error = Error::new(ErrorKind::Connect, text).caused_by(error);
+    match crowded {
+        true => error.remedy("the test holds all connections it was granted: ask for more with `.connections(n)`"),
+        false => error,
+    }
 }
 
 /// Runs SQL text (one or several statements) over the simple protocol.
@@ -91,13 +96,56 @@ pub(crate) async fn rows(connection: &mut PgConnection, what: &str, sql: impl In
     done.map_err(|error| query_error(what, error))
 }
 
+/// SQLSTATE `disk_full`.
+const DISK_FULL: &str = "53100";
+/// What a server says (SQLSTATE `internal_error`) when what others changed could not be written; its log says why.
+const NO_CHECKPOINT: &str = "checkpoint request failed";
+
+/// The error of a server that has no space left, if that is what this driver error says.
+fn disk_full(what: &str, error: sqlx::Error) -> Result<Error, sqlx::Error> {
+    let Some(said) = error.as_database_error() else { return Err(error) };
+    let text = match said.code().as_deref() {
+        Some(DISK_FULL) => format!("{what}: the server's disk is full (SQLSTATE {DISK_FULL})"),
+        Some("XX000") if said.message().starts_with(NO_CHECKPOINT) => {
+            format!("{what}: the server cannot write what was changed, as when its disk is full (SQLSTATE {DISK_FULL})")
+        }
+        _ => return Err(error),
+    };
+    Ok(Error::new(ErrorKind::Environment, text).caused_by(error).remedy(
+        "make room where the server keeps its data (`df -h`); `harness sweep` ends the kept databases of failed tests",
+    ))
+}
+
+/// A statement of the user's that failed: the user's to correct, unless the server had no space left for it.
+pub(crate) fn statement_error(what: String, error: sqlx::Error) -> Error {
+    disk_full(&what, error).unwrap_or_else(|error| Error::new(ErrorKind::Config, what).caused_by(error))
+}
+
 /// Turns a driver error into ours: what was being done first, the server's words as the cause.
 pub(crate) fn query_error(what: &str, error: sqlx::Error) -> Error {
+    let error = match disk_full(&format!("could not {what}"), error) {
+        Ok(full) => return full,
+        Err(other) => other,
+    };
     let kind = match &error {
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => ErrorKind::Connect,
+        // The last words of a server that goes away: admin_shutdown, crash_shutdown, cannot_connect_now.
+        sqlx::Error::Database(said) if matches!(said.code().as_deref(), Some("57P01" | "57P02" | "57P03")) => {
+            ErrorKind::Connect
+        }
         _ => ErrorKind::Protocol,
     };
     Error::new(kind, format!("could not {what}")).caused_by(error)
+}
+
+/// Ends a session in good order.
+pub(crate) async fn close(connection: PgConnection) -> CoreResult {
+    sqlx::Connection::close(connection).await.map_err(|error| query_error("leave the database", error))
+}
+
+/// True when the server had no space left.
+pub(crate) fn is_disk_full(error: &Error) -> bool {
+    error.kind() == ErrorKind::Environment && error.what().contains(DISK_FULL)
 }
 
 /// True when the server answered with this SQLSTATE.

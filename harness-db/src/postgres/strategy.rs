@@ -1,11 +1,9 @@
-//! How `CREATE DATABASE` copies a template, and where the measured answer of a server is kept.
+//! How `CREATE DATABASE` copies a template, found out by trying: which way wins depends on the disk, not on the version.
 
-use std::path::Path;
+use std::time::Duration;
 
-use harness_core::CoreResult;
-
-/// The file in the slot's directory.
-const FILE: &str = "clone-strategy";
+/// Each way is tried this often before one is chosen.
+const TRIES: usize = 2;
 
 /// `STRATEGY` of `CREATE DATABASE` (PostgreSQL 15 and later).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,30 +21,96 @@ impl Strategy {
             Self::WalLog => "WAL_LOG",
         }
     }
+}
 
-    /// What was measured on this server, if it was.
-    pub(crate) fn load(slot: &Path) -> Option<Self> {
-        let text = std::fs::read_to_string(slot.join(FILE)).ok()?;
-        [Self::FileCopy, Self::WalLog].into_iter().find(|strategy| strategy.sql() == text.trim())
+/// Which way the clones of one server are made. The first ones are made in turn either way and timed; from then on the
+/// faster way is taken. What is tried is used: finding out costs nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Trial {
+    begun: usize,
+    times: Vec<(Strategy, Duration)>,
+    chosen: Option<Strategy>,
+}
+
+impl Trial {
+    /// Nothing to try: a copy of files with `fsync` costs seconds where writing to the log costs parts of one.
+    pub(crate) fn settled(chosen: Strategy) -> Self {
+        Self { chosen: Some(chosen), ..Self::default() }
     }
 
-    /// Keeps what was measured.
-    pub(crate) fn store(self, slot: &Path) -> CoreResult {
-        Ok(std::fs::write(slot.join(FILE), self.sql())?)
+    /// How the next clone is made.
+    pub(crate) fn next(&mut self) -> Strategy {
+        self.begun += 1;
+        match self.chosen {
+            Some(chosen) => chosen,
+            None if self.begun % 2 == 1 => Strategy::FileCopy,
+            None => Strategy::WalLog,
+        }
+    }
+
+    /// A clone did not fit on the disk. From here on files are copied: what a failed copy through the log wrote stays on
+    /// the disk for as long as processes of the server hold the removed files open, and a copy of files begins with a
+    /// checkpoint, after which they let go.
+    pub(crate) fn disk_was_full(&mut self) {
+        self.chosen = Some(Strategy::FileCopy);
+    }
+
+    /// Notes how long a clone took.
+    pub(crate) fn took(&mut self, strategy: Strategy, time: Duration) {
+        if self.chosen.is_some() {
+            return;
+        }
+        self.times.push((strategy, time));
+        let best = |wanted| {
+            let times = self.times.iter().filter(|(strategy, _)| *strategy == wanted).map(|(_, time)| *time);
+            (times.clone().count() >= TRIES).then(|| times.min()).flatten()
+        };
+        if let (Some(copied), Some(logged)) = (best(Strategy::FileCopy), best(Strategy::WalLog)) {
+            self.chosen = Some(if copied <= logged { Strategy::FileCopy } else { Strategy::WalLog });
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Strategy;
+    use std::time::Duration;
+
+    use super::{Strategy, Trial};
+
+    fn after(copied: u64, logged: u64) -> Strategy {
+        let mut trial = Trial::default();
+        for _ in 0..4 {
+            let strategy = trial.next();
+            let time = if strategy == Strategy::FileCopy { copied } else { logged };
+            trial.took(strategy, Duration::from_millis(time));
+        }
+        trial.next()
+    }
 
     #[test]
-    fn answer_is_kept_and_nonsense_is_measured_again() {
-        let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Strategy::load(dir.path()), None);
-        Strategy::FileCopy.store(dir.path()).unwrap();
-        assert_eq!(Strategy::load(dir.path()), Some(Strategy::FileCopy));
-        std::fs::write(dir.path().join(super::FILE), "torn").unwrap();
-        assert_eq!(Strategy::load(dir.path()), None);
+    fn faster_way_is_taken_once_both_were_tried() {
+        assert_eq!(after(10, 30), Strategy::FileCopy);
+        assert_eq!(after(30, 10), Strategy::WalLog);
+    }
+
+    #[test]
+    fn files_are_copied_once_a_clone_did_not_fit_whatever_was_chosen_before() {
+        for mut trial in [Trial::default(), Trial::settled(Strategy::WalLog)] {
+            trial.disk_was_full();
+            trial.took(Strategy::WalLog, Duration::ZERO);
+            assert_eq!([trial.next(), trial.next()], [Strategy::FileCopy; 2]);
+        }
+    }
+
+    #[test]
+    fn both_are_tried_in_turn_and_one_slow_try_decides_nothing() {
+        let mut trial = Trial::default();
+        let order: Vec<_> = (0..4).map(|_| trial.next()).collect();
+        assert_eq!(order, [Strategy::FileCopy, Strategy::WalLog, Strategy::FileCopy, Strategy::WalLog]);
+        for (strategy, time) in order.into_iter().zip([900, 30, 10, 30]) {
+            trial.took(strategy, Duration::from_millis(time));
+        }
+        assert_eq!(trial.next(), Strategy::FileCopy);
+        assert_eq!(Trial::settled(Strategy::WalLog).next(), Strategy::WalLog);
     }
 }

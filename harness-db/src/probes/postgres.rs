@@ -8,7 +8,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Connection as _, PgPool, Postgres, Row as _};
 
 use super::{LIMIT, asked, text, wrong};
-use crate::postgres::sql;
+use crate::postgres::{SessionSeries, observe, sql};
 
 /// The oldest `server_version_num` that will do.
 const OLDEST: u32 = 150_000;
@@ -172,6 +172,81 @@ pub fn judge_statement_statistics(preloaded: &str, created: Option<&str>) -> Out
     }
 }
 
+/// Samples that [`session_statistics`] takes.
+const SAMPLES: usize = 3;
+
+/// Figures about sessions can be had: `pg_stat_activity` is sampled, shows a session that was opened for it, and hides
+/// nothing from this role.
+pub async fn session_statistics(url: &str) -> Outcome {
+    let question = async {
+        let seen = sql::connect(&sql::parse_url("the probed URL", url)?).await?;
+        let rights = one(
+            url,
+            "ask for the right to see all sessions",
+            "select pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') || ' ' || current_setting('track_activities')",
+        );
+        let rights = rights.await?.unwrap_or_default();
+        let sampler = observe(url).await?.sessions().every(Duration::from_millis(10)).start().await?;
+        wait_for("samples of sessions", LIMIT, async || match sampler.so_far().points.len() {
+            n if n >= SAMPLES => Progress::Ready(()),
+            n => Progress::NotYet(format!("{n} samples")),
+        })
+        .await?;
+        let _ = seen.close().await;
+        Ok((sampler.stop(), rights))
+    };
+    asked("sampling the sessions", 2 * LIMIT, question, |(series, rights)| {
+        let rights: Vec<&str> = rights.split(' ').collect();
+        judge_session_statistics(&series, rights.first() == Some(&"true"), rights.last() == Some(&"on"))
+    })
+    .await
+}
+
+/// Judges a series of sessions, whether the role sees those of others, and whether the server tracks activities at all.
+#[must_use]
+pub fn judge_session_statistics(series: &SessionSeries, sees_all: bool, tracks: bool) -> Outcome {
+    let needed = "samples of pg_stat_activity that show every session";
+    if !tracks {
+        return wrong("track_activities off", needed, "set track_activities=on");
+    }
+    if !sees_all {
+        let remedy = "grant pg_read_all_stats to the role of the URL";
+        return wrong("a role that sees its own sessions only", needed, remedy);
+    }
+    if series.points.windows(2).any(|pair| pair[0].at >= pair[1].at) {
+        return wrong("a clock that does not run forward", needed, "look at the machine's clock");
+    }
+    match (series.points.len(), series.max()) {
+        (0, _) | (_, None) => Outcome::no_evidence(format!("no sample ({} gaps)", series.gaps.len())),
+        (_, Some(0)) => Outcome::no_evidence("the samples show no session, not even the one opened for them"),
+        (n, Some(most)) => Outcome::pass(format!("{n} samples, at most {most} sessions")),
+    }
+}
+
+/// The server counts at most `cap` sessions of this application now: what a pool of another process really opened. None at
+/// all is no evidence.
+pub async fn sessions_of(url: &str, application: &str, cap: u32) -> Outcome {
+    let question = async { observe(url).await?.sessions().sample().await };
+    asked("counting the sessions", LIMIT, question, |point| {
+        judge_sessions_of(point.by_application.get(application).copied().unwrap_or_default(), application, cap)
+    })
+    .await
+}
+
+/// Judges how many sessions an application has.
+#[must_use]
+pub fn judge_sessions_of(found: u32, application: &str, cap: u32) -> Outcome {
+    match found {
+        0 => Outcome::no_evidence(format!("the server has no session of `{application}`")),
+        n if n > cap => wrong(
+            format!("{n} sessions of `{application}`"),
+            format!("{cap} at most"),
+            "lower the maximum of its pool, or of one of its pools",
+        ),
+        n => Outcome::pass(format!("{n} sessions of `{application}`, {cap} are allowed")),
+    }
+}
+
 /// What borrowing from a pool showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -231,8 +306,8 @@ mod tests {
     use std::time::Duration;
 
     use super::{
-        PoolFinding, judge_pool, judge_statement_statistics, judge_test_database, judge_vector, judge_vector_indexes,
-        judge_version,
+        PoolFinding, SessionSeries, judge_pool, judge_session_statistics, judge_sessions_of,
+        judge_statement_statistics, judge_test_database, judge_vector, judge_vector_indexes, judge_version,
     };
 
     fn names(names: &[&str]) -> Vec<String> {
@@ -279,6 +354,21 @@ mod tests {
         assert!(judge_statement_statistics("auto_explain, pg_stat_statements", Some("1.10")).is_pass());
         assert!(judge_statement_statistics("", None).is_no_evidence());
         assert!(judge_statement_statistics("pg_stat_statements", None).detail().contains("CREATE EXTENSION"));
+    }
+
+    #[test]
+    fn sessions_that_cannot_be_seen_are_no_figures() {
+        let none = SessionSeries::default();
+        assert!(judge_session_statistics(&none, true, true).is_no_evidence(), "no samples");
+        assert!(judge_session_statistics(&none, false, true).detail().contains("pg_read_all_stats"));
+        assert!(judge_session_statistics(&none, true, false).detail().contains("track_activities"));
+    }
+
+    #[test]
+    fn more_sessions_than_the_cap_are_red_and_none_are_no_evidence() {
+        assert!(judge_sessions_of(30, "shop", 30).is_pass());
+        assert!(judge_sessions_of(31, "shop", 30).detail().contains("found 31 sessions of `shop`; needed 30 at most"));
+        assert!(judge_sessions_of(0, "shop", 30).is_no_evidence());
     }
 
     #[test]

@@ -23,8 +23,8 @@ const PREPARE_LIMIT: Duration = Duration::from_secs(120);
 /// How long a start, the first one included, may take.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// Asks whether a server is ready.
-pub(crate) type Ready = fn(SocketAddr) -> Pin<Box<dyn Future<Output = Progress<()>> + Send>>;
+/// The answer to the question whether a server is ready.
+pub(crate) type Asking = Pin<Box<dyn Future<Output = Progress<()>> + Send>>;
 
 /// Asks the starting providers in order and starts the first one that works.
 pub(crate) async fn start(
@@ -32,7 +32,22 @@ pub(crate) async fn start(
     scope: &TestScope,
     providers: Option<Vec<Provider>>,
     recipe: impl Fn(Provider) -> Result<Recipe, Attempt> + Clone + Send + 'static,
-    ready: Ready,
+    ready: impl Fn(SocketAddr) -> Asking + Clone + Send + Sync + 'static,
+) -> CoreResult<(Service, Choice)> {
+    let (running, choice) = start_named(service, service, scope, providers, recipe, ready).await?;
+    remember(&choice);
+    Ok((running, choice))
+}
+
+/// [`start`] of one of several servers that belong together: it has a name of its own, and its choice is the caller's to
+/// remember.
+pub(crate) async fn start_named(
+    service: &'static str,
+    name: &str,
+    scope: &TestScope,
+    providers: Option<Vec<Provider>>,
+    recipe: impl Fn(Provider) -> Result<Recipe, Attempt> + Clone + Send + 'static,
+    ready: impl Fn(SocketAddr) -> Asking + Clone + Send + Sync + 'static,
 ) -> CoreResult<(Service, Choice)> {
     let order = match providers {
         Some(providers) => providers,
@@ -47,7 +62,7 @@ pub(crate) async fn start(
             Err(attempt) => Err(attempt),
             Ok(recipe) => {
                 let what = recipe.what.clone();
-                let started = start_recipe(service, scope, recipe, ready).await;
+                let started = start_recipe(name, scope, recipe, ready.clone()).await;
                 started.map(|service| (service, what)).map_err(|error| Attempt::from_error(provider, &error))
             }
         };
@@ -55,16 +70,21 @@ pub(crate) async fn start(
             Ok((running, what)) => {
                 attempts.push(Attempt::worked(provider, what.clone()).took(begun.elapsed()));
                 let choice = Choice { service: service.to_owned(), provider, what, attempts };
-                remember(&choice);
                 return Ok((running, choice));
             }
             Err(attempt) => attempts.push(attempt.took(begun.elapsed())),
         }
     }
-    Err(nothing_worked(service, &attempts))
+    // A URL would not do: what runs already is never stopped, killed or reconfigured.
+    Err(nothing_worked(service, &attempts).remedy("run `harness provision`, or follow what an attempt above asks for"))
 }
 
-async fn start_recipe(service: &str, scope: &TestScope, recipe: Recipe, ready: Ready) -> CoreResult<Service> {
+async fn start_recipe(
+    service: &str,
+    scope: &TestScope,
+    recipe: Recipe,
+    ready: impl Fn(SocketAddr) -> Asking + Send + Sync + 'static,
+) -> CoreResult<Service> {
     let backend = match recipe.main {
         Main::Container(spec) => Backend::Container(spec), // its port is explicit: an automatic one moves at a restart
         Main::Process(main) => {
@@ -75,7 +95,23 @@ async fn start_recipe(service: &str, scope: &TestScope, recipe: Recipe, ready: R
         }
         _ => return Err(Error::new(ErrorKind::Config, "a provider planned no server")),
     };
-    ServiceSpec::new(service, backend).ready(move |at| ready(at.address)).limit(START_LIMIT).start(scope).await
+    ServiceSpec::new(free_name(service, scope)?, backend)
+        .ready(move |at| ready(at.address))
+        .limit(START_LIMIT)
+        .start(scope)
+        .await
+}
+
+/// A name whose log nobody in this scope writes yet: `postgres`, `postgres-2`, …
+fn free_name(service: &str, scope: &TestScope) -> CoreResult<String> {
+    let mut name = service.to_owned();
+    for n in 2.. {
+        if !scope.evidence_path(&format!("{name}.log"))?.exists() {
+            break;
+        }
+        name = format!("{service}-{n}");
+    }
+    Ok(name)
 }
 
 /// Runs on the runtime's threads for blocking work.

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use harness_core::env::Settings;
+#[cfg(feature = "postgres")]
+use harness_core::keeper::Main;
 use harness_core::keeper::{Attached, Launch, Slot, StartGuard};
 use harness_core::run::fnv;
 use harness_core::wait::{Progress, wait_for};
@@ -19,9 +21,11 @@ pub(crate) const SERVICE: &str = "service";
 /// The fact that holds the [`Choice`].
 const CHOICE: &str = "choice";
 /// Raised when servers of an older version of this crate would not do.
-const FORMAT: &str = "1";
+const FORMAT: &str = "8";
 /// How long another process may take to start the server we wait for: a cold start may fetch binaries.
 const START_LIMIT: Duration = Duration::from_secs(300);
+/// Free memory that makes a shared server keep its data there: those of some dozens of tests are a few hundred megabytes.
+const MEMORY: u64 = 4 << 30;
 /// How long a started server may take to answer.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
@@ -55,7 +59,8 @@ impl Wanted {
             "redis" => &own.redis_image,
             _ => &own.postgres_image,
         };
-        fnv_hex(&format!("{FORMAT} {self:?} {:?} {image:?} {:?}", core.providers, self.settings()))
+        let how = (&core.providers, image, &own.data, self.settings());
+        fnv_hex(&format!("{FORMAT} {self:?} {how:?}"))
     }
 
     fn settings(self) -> &'static [(&'static str, &'static str)] {
@@ -93,6 +98,19 @@ impl Wanted {
             Self::Postgres { vector } => crate::postgres::readiness::accept(facts, vector, self.settings()),
             #[cfg(feature = "redis")]
             Self::Redis => crate::redis::readiness::accept(facts),
+        }
+    }
+
+    /// Makes what tests expect on a server of the house.
+    async fn furnish(self, address: SocketAddr) -> CoreResult {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres { .. } => crate::postgres::readiness::furnish(address).await,
+            #[cfg(feature = "redis")]
+            Self::Redis => {
+                let _ = address;
+                Ok(())
+            }
         }
     }
 
@@ -170,6 +188,14 @@ async fn start(wanted: Wanted, guard: StartGuard, order: &[Provider]) -> CoreRes
 
 async fn try_recipe(wanted: Wanted, guard: &StartGuard, recipe: &Recipe) -> CoreResult<BTreeMap<String, String>> {
     let mut launch = Launch::new(crate::custodian::HOOK, recipe.main.clone());
+    launch = match DbSettings::get().data.as_deref() {
+        None | Some("memory") => launch.in_memory(MEMORY),
+        Some("disk") => launch,
+        Some(other) => {
+            let what = format!("HARNESS_DATA is `{other}`");
+            return Err(Error::new(ErrorKind::Config, what).remedy("set it to `memory` or `disk`, or leave it out"));
+        }
+    };
     for exec in &recipe.prepare {
         launch = launch.prepare(exec.clone());
     }
@@ -186,7 +212,34 @@ async fn try_recipe(wanted: Wanted, guard: &StartGuard, recipe: &Recipe) -> Core
     })
     .await?;
     wanted.accept(&facts)?;
+    wanted.furnish(launched.address).await?;
     Ok(facts)
+}
+
+/// Attaches to the keeper that pools databases on a foreign Postgres, or starts one there.
+#[cfg(feature = "postgres")]
+pub(crate) async fn move_in(url: &str) -> CoreResult<Attached> {
+    use crate::postgres::guest;
+
+    let slot = Slot::open("guest", &fnv_hex(&format!("{FORMAT} {url}")))?;
+    if let Some(attached) = slot.attach().await? {
+        return Ok(attached);
+    }
+    let guard = slot.lock(START_LIMIT).await?;
+    if let Some(attached) = slot.attach().await? {
+        return Ok(attached);
+    }
+    let begun = Instant::now();
+    let capabilities = guest::look(url).await?;
+    let what = format!("PostgreSQL {} of HARNESS_POSTGRES_URL", capabilities.version);
+    guard.launch(&Launch::new(crate::custodian::HOOK, Main::Nothing)).await?;
+    let attempts = vec![Attempt::worked(Provider::Url, what.clone()).took(begun.elapsed())];
+    let choice = Choice { service: "postgres".to_owned(), provider: Provider::Url, what, attempts };
+    let mut facts = capabilities.into_facts();
+    facts.insert(SERVICE.to_owned(), "postgres".to_owned());
+    facts.insert(CHOICE.to_owned(), serde_json::to_string(&choice).unwrap_or_default());
+    facts.insert(guest::URL.to_owned(), url.to_owned());
+    guard.publish(facts)
 }
 
 /// The choice a shared server was published with; remembered for [`super::choices`].

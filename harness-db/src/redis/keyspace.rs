@@ -28,7 +28,7 @@ const END_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Keyspace {
     index: i64,
-    info: ConnectionInfo,
+    pub(super) info: ConnectionInfo,
     server: Arc<Server>,
     hold: Option<Hold>,
 }
@@ -122,9 +122,9 @@ impl Keyspace {
     /// # Errors
     /// When the server does not empty it.
     pub async fn close(mut self) -> CoreResult {
-        let (hold, info) = (self.hold.take(), self.info.clone());
-        match hold {
-            Some(hold) => clerk::run(|| give_back(hold, info)).await,
+        let (server, index) = (Arc::clone(&self.server), self.index);
+        match self.hold.take() {
+            Some(hold) => clerk::run(move || give_back(hold, server, index)).await,
             None => Ok(()),
         }
     }
@@ -155,10 +155,10 @@ impl Keyspace {
 }
 
 /// Empties the database first: whoever gets the lease next finds nothing.
-async fn give_back(mut hold: Hold, info: ConnectionInfo) -> CoreResult {
+async fn give_back(mut hold: Hold, server: Arc<Server>, index: i64) -> CoreResult {
     match &mut hold {
         Hold::Marker(marker) => marker.clear().await,
-        Hold::Lock(_) => wire::ask(&mut wire::connect(&info).await?, &["FLUSHDB"]).await,
+        Hold::Lock(_) => server.empty(index).await,
     }
 }
 
@@ -172,18 +172,19 @@ impl Drop for Keyspace {
             }
             return;
         }
-        let info = self.info.clone();
+        let (server, index) = (Arc::clone(&self.server), self.index);
         match hold {
             // Nobody else clears a foreign server after this process.
             Hold::Marker(_) => {
-                let cleared = clerk::run_blocking("emptying the keyspace", END_LIMIT, || give_back(hold, info));
+                let cleared =
+                    clerk::run_blocking("emptying the keyspace", END_LIMIT, move || give_back(hold, server, index));
                 if let Err(error) = cleared {
                     eprintln!("harness: keyspace {} stays as it is until it is leased again: {error}", self.index);
                 }
             }
             Hold::Lock(_) => clerk::spawn(move || async move {
                 // What fails here is emptied by whoever leases it next.
-                let _ = give_back(hold, info).await;
+                let _ = give_back(hold, server, index).await;
             }),
         }
     }

@@ -1,23 +1,28 @@
 //! A Redis for one test alone, which may be stopped, killed and started again, with the settings of a cache.
 
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
 
 use harness_core::scope::TestScope;
 use harness_core::service::Service;
-use harness_core::wait::Progress;
 use harness_core::{CoreResult, Error, ErrorKind};
+use redis::ConnectionInfo;
 use redis::aio::MultiplexedConnection;
 
+use super::acl::{Grant, UserRequest};
+use super::channel::{Channel, Wire};
 use super::{readiness, wire};
-use crate::provider::recipe::redis::recipe;
-use crate::provider::{Choice, Provider, own};
+use crate::provider::own::{self, Asking};
+use crate::provider::recipe::redis::{Wish, wished};
+use crate::provider::{Choice, Provider};
 
 /// How an [`OwnRedis`] shall be.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct RedisOptions {
     settings: Vec<(String, String)>,
+    password: Option<String>,
+    wire: Wire,
     providers: Option<Vec<Provider>>,
 }
 
@@ -26,7 +31,7 @@ impl Default for RedisOptions {
     fn default() -> Self {
         let settings = [("maxmemory", "1gb"), ("maxmemory-policy", "allkeys-lru"), ("save", ""), ("appendonly", "no")];
         let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Self { settings: settings.into(), providers: None }
+        Self { settings: settings.into(), password: None, wire: Wire::Plain, providers: None }
     }
 }
 
@@ -50,6 +55,36 @@ impl RedisOptions {
         self.setting("appendonly", "yes").setting("appendfsync", "always")
     }
 
+    /// A cache as production has it: 1 GiB at most, `allkeys-lru`, an append-only file synced every second, and snapshots. A
+    /// kill may lose the last second of writes.
+    pub fn production_like(self) -> Self {
+        let appending = self.setting("appendonly", "yes").setting("appendfsync", "everysec");
+        appending.setting("save", "3600 1 300 100 60 10000")
+    }
+
+    /// Lets nobody in without this password (`requirepass`); [`OwnRedis::url`] carries it.
+    pub fn password(mut self, password: impl Into<String>) -> Self {
+        self.password = Some(password.into());
+        self
+    }
+
+    /// Speaks TLS and nothing else (`tls-port`, and `port 0`), by a certificate of a new authority for 127.0.0.1 and
+    /// localhost: a client without TLS is refused, and so is the server by a client that does not trust the authority.
+    /// [`OwnRedis::client`] does, and [`OwnRedis::root_certificate`] is for clients of other makes.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self) -> Self {
+        self.wire = self.wire.max(Wire::Tls);
+        self
+    }
+
+    /// As [`RedisOptions::tls`], and refuses every client without a certificate of the authority (`tls-auth-clients yes`).
+    /// [`OwnRedis::client`] shows one; make others by [`OwnRedis::authority`].
+    #[cfg(feature = "tls")]
+    pub fn client_certificates(mut self) -> Self {
+        self.wire = Wire::ClientCertificates;
+        self
+    }
+
     /// Asks these providers, in this order, instead of those of `HARNESS_PROVIDERS`.
     pub fn providers(mut self, providers: impl IntoIterator<Item = Provider>) -> Self {
         self.providers = Some(providers.into_iter().collect());
@@ -65,6 +100,9 @@ impl RedisOptions {
 pub struct OwnRedis {
     service: Service,
     settings: Vec<(String, String)>,
+    channel: Channel,
+    info: ConnectionInfo,
+    users: Mutex<Vec<Grant>>,
     choice: Choice,
 }
 
@@ -74,15 +112,30 @@ impl OwnRedis {
     /// # Errors
     /// [`ErrorKind::Environment`] listing every provider that was asked, or naming the setting that was ignored.
     pub async fn start(scope: &TestScope, options: RedisOptions) -> CoreResult<Self> {
-        let settings = options.settings.clone();
+        let (channel, given) = Channel::prepare(scope, options.wire, options.password.clone())?;
+        let (settings, password, tls) = (options.settings.clone(), options.password, channel.is_tls());
         let plan = move |provider| {
-            let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (&**name, &**value)).collect();
-            recipe(provider, &settings)
+            let all = settings.iter().chain(&given.options);
+            let mut all: Vec<(&str, &str)> = all.map(|(name, value)| (&**name, &**value)).collect();
+            all.extend(password.as_deref().map(|password| ("requirepass", password)));
+            wished(provider, &Wish { options: &all, files: &given.files, tls })
         };
+        let question = channel.clone();
+        let ready = move |at| ready(question.info(at));
         let (service, choice) = own::start("redis", scope, options.providers, plan, ready).await?;
-        let own = Self { service, settings: options.settings, choice };
+        let info = channel.info(service.address())?;
+        let own = Self { service, settings: options.settings, channel, info, users: Mutex::default(), choice };
         own.check_settings().await?;
         Ok(own)
+    }
+
+    /// A user with the rights that follow: `own.user("app").can("~app:* +get +set").await?`. What is not granted is
+    /// forbidden, except `SELECT`. [`User::url`](super::User::url) is for the system under test.
+    ///
+    /// # Errors
+    /// When awaited: [`ErrorKind::Config`] for a name or a rule that Redis does not take.
+    pub fn user(&self, name: impl Into<String>) -> UserRequest<'_> {
+        UserRequest::new(self, name.into())
     }
 
     /// Where it listens; the same over stop and start.
@@ -91,10 +144,55 @@ impl OwnRedis {
         self.service.address()
     }
 
-    /// Logical database 1 as a URL.
+    /// Logical database 1 as a URL, with the password if it has one: `rediss://…` if it speaks TLS. No word of a URL says
+    /// what to trust: see [`OwnRedis::client`] and [`OwnRedis::root_certificate`].
     #[must_use]
     pub fn url(&self) -> String {
-        format!("redis://{}/1", self.address())
+        self.url_as(&self.channel.password.as_ref().map(|password| format!(":{password}")).unwrap_or_default())
+    }
+
+    /// [`OwnRedis::url`] for another login (`user:password`).
+    pub(super) fn url_as(&self, login: &str) -> String {
+        self.channel.url(self.address(), login)
+    }
+
+    /// Logical database 1 as a URL that does not speak TLS: refused by a server that does.
+    #[must_use]
+    pub fn plain_url(&self) -> String {
+        self.url().replacen("rediss://", "redis://", 1)
+    }
+
+    /// A client for logical database 1 that trusts the server's authority, and shows a certificate where one is demanded: for
+    /// the system under test.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when the driver does not take what it is given.
+    pub fn client(&self) -> CoreResult<redis::Client> {
+        redis::Client::open(wire::at_index(&self.info, 1)).map_err(|error| {
+            let what = format!("there is no client for the Redis at {}", self.address());
+            Error::new(ErrorKind::Config, what).caused_by(error)
+        })
+    }
+
+    /// The authority of its certificates, if it speaks TLS: for certificates of more clients.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn authority(&self) -> Option<&crate::tls::Authority> {
+        self.channel.keys.as_ref().map(|keys| &keys.authority)
+    }
+
+    /// The file (PEM) with the certificate to trust, if it speaks TLS: what `redis-cli --cacert` takes. Gone with the scope.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn root_certificate(&self) -> Option<&std::path::Path> {
+        self.channel.keys.as_ref().map(|keys| &*keys.root)
+    }
+
+    /// What a client of the `redis` crate trusts and shows, if it speaks TLS: for `redis::Client::build_with_tls`.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn certificates(&self) -> Option<redis::TlsCertificates> {
+        self.channel.keys.as_ref().map(|keys| keys.certificates())
     }
 
     /// Which provider gave it, and what was tried before.
@@ -114,7 +212,7 @@ impl OwnRedis {
     /// # Errors
     /// When it refuses the connection or says nothing for 5 s.
     pub async fn connection(&self) -> CoreResult<MultiplexedConnection> {
-        wire::connect(&wire::at_index(&readiness::own_info(self.address())?, 1)).await
+        wire::connect(&wire::at_index(&self.info, 1)).await
     }
 
     /// Stops it in good order. Proven by its end and by a refused connection.
@@ -133,12 +231,17 @@ impl OwnRedis {
         self.service.kill().await.map(drop)
     }
 
-    /// Starts it again at the same address. Proven by an answer and by its settings.
+    /// Starts it again at the same address, with the users it had. Proven by an answer and by its settings.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`] when it runs; [`ErrorKind::Timeout`] or [`ErrorKind::Exited`] when it does not come up.
     pub async fn start_again(&self) -> CoreResult {
         self.service.start_again().await?;
+        let users = self.users.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut connection = self.connection().await?;
+        for user in &users {
+            user.apply(&mut connection).await?;
+        }
         self.check_settings().await
     }
 
@@ -156,7 +259,17 @@ impl OwnRedis {
     /// When it does not answer afterwards.
     pub async fn resume(&self) -> CoreResult {
         self.service.resume().await?;
-        readiness::probe(self.address()).await.map(drop)
+        readiness::probe_as(&self.info).await.map(drop)
+    }
+
+    /// How the harness itself reaches it.
+    pub(super) fn info(&self) -> &ConnectionInfo {
+        &self.info
+    }
+
+    /// Keeps a user for the next start.
+    pub(super) fn remember(&self, user: Grant) {
+        self.users.lock().unwrap_or_else(PoisonError::into_inner).push(user);
     }
 
     /// Memory in use, in bytes.
@@ -221,8 +334,9 @@ impl OwnRedis {
     }
 }
 
-fn ready(at: SocketAddr) -> Pin<Box<dyn Future<Output = Progress<()>> + Send>> {
-    Box::pin(async move { readiness::probe(at).await.map(drop).into() })
+fn ready(info: CoreResult<ConnectionInfo>) -> Asking {
+    let ask = async move { readiness::probe_as(&info?).await };
+    Box::pin(async move { ask.await.map(drop).into() })
 }
 
 fn rate(hits: u64, misses: u64) -> Option<f64> {

@@ -24,8 +24,12 @@ pub(crate) fn own_info(address: SocketAddr) -> CoreResult<ConnectionInfo> {
 
 /// Asks for a sign of life; the facts are version, role and number of logical databases.
 pub(crate) async fn probe(address: SocketAddr) -> CoreResult<BTreeMap<String, String>> {
-    let info = own_info(address)?;
-    let mut connection = wire::connect_within(&info, TRY_LIMIT).await?;
+    probe_as(&own_info(address)?).await
+}
+
+/// [`probe`] of a server that wants a password.
+pub(crate) async fn probe_as(info: &ConnectionInfo) -> CoreResult<BTreeMap<String, String>> {
+    let mut connection = wire::connect_within(info, TRY_LIMIT).await?;
     let pong: String = wire::ask(&mut connection, &["PING"]).await?;
     if pong != "PONG" {
         return Err(Error::new(ErrorKind::Protocol, format!("Redis answered PING with `{pong}`")));

@@ -12,6 +12,7 @@ use harness_core::keeper::Attached;
 use harness_core::wait::{Progress, wait_for};
 use harness_core::{CoreResult, Error, ErrorKind};
 use redis::ConnectionInfo;
+use redis::aio::MultiplexedConnection;
 use tokio::sync::OnceCell;
 
 use super::guest::{self, Marker};
@@ -33,6 +34,8 @@ pub struct Server {
     databases: i64,
     choice: Choice,
     pub(crate) tenancy: Tenancy,
+    /// Empties logical databases; it lives on the background thread, where all of them are emptied.
+    cleaner: tokio::sync::Mutex<Option<MultiplexedConnection>>,
 }
 
 /// Under which roof the keyspaces live.
@@ -125,8 +128,7 @@ impl Server {
                 std::fs::create_dir_all(&dir)?;
                 for index in indexes(self.databases) {
                     if let Some(lock) = try_lock(&dir.join(index.to_string()))? {
-                        let mut connection = wire::connect(&wire::at_index(&self.info, index)).await?;
-                        let () = wire::ask(&mut connection, &["FLUSHDB"]).await?;
+                        self.empty(index).await?;
                         return Ok(Some((index, Hold::Lock(lock))));
                     }
                 }
@@ -134,6 +136,28 @@ impl Server {
             }
         }
     }
+
+    /// Empties one logical database, over a session that is kept: a lease costs no connection of its own.
+    pub(crate) async fn empty(&self, index: i64) -> CoreResult {
+        let mut kept = self.cleaner.lock().await;
+        if let Some(mut session) = kept.take()
+            && flush_at(&mut session, index).await.is_ok()
+        {
+            *kept = Some(session);
+            return Ok(());
+        }
+        let mut session = wire::connect(&self.info).await?;
+        flush_at(&mut session, index).await?;
+        *kept = Some(session);
+        Ok(())
+    }
+}
+
+/// In one write, so that nothing comes between the two.
+async fn flush_at(session: &mut MultiplexedConnection, index: i64) -> CoreResult {
+    let mut both = redis::pipe();
+    both.cmd("SELECT").arg(index).ignore().cmd("FLUSHDB").ignore();
+    both.query_async::<()>(session).await.map_err(|error| wire::failed(&["FLUSHDB"], error))
 }
 
 /// Indexes to try, beginning at a place of our own, so that processes rarely meet. Never 0.
@@ -222,7 +246,8 @@ impl Server {
     ) -> Self {
         let fact = |name: &str| facts.get(name).cloned().unwrap_or_default();
         let databases = fact("databases").parse().unwrap_or(16);
-        Self { info, version: fact("version"), databases, choice, tenancy }
+        let cleaner = tokio::sync::Mutex::default();
+        Self { info, version: fact("version"), databases, choice, tenancy, cleaner }
     }
 }
 

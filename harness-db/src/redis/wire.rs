@@ -48,15 +48,25 @@ pub(crate) async fn connect_within(info: &ConnectionInfo, limit: Duration) -> Co
             true => format!("no Redis listens at {place}"),
             false => format!("could not connect to Redis at {place}"),
         };
-        Error::new(ErrorKind::Connect, what).caused_by(error)
+        let wrapped = Error::new(ErrorKind::Connect, what);
+        match advice(&format!("{error} {error:?}"), is_tls(info)) {
+            Some(advice) => wrapped.remedy(advice),
+            None => wrapped,
+        }
+        .caused_by(error)
     };
     let silent = || {
         let what = format!(
             "Redis at {place} accepted the connection or swallowed it, but said nothing for {}",
             seconds(limit)
         );
-        Error::new(ErrorKind::Timeout, what)
-            .remedy("look whether the server hangs, is paused, or speaks another protocol")
+        // A Redis without TLS takes a greeting of TLS for the beginning of a command, and waits for its end.
+        Error::new(ErrorKind::Timeout, what).remedy(match is_tls(info) {
+            true => {
+                "look whether the server hangs, is paused, or speaks no TLS at this port (redis:// and not rediss://)"
+            }
+            false => "look whether the server hangs, is paused, or speaks another protocol",
+        })
     };
     let config =
         AsyncConnectionConfig::new().set_connection_timeout(Some(limit)).set_response_timeout(Some(ANSWER_LIMIT));
@@ -66,6 +76,31 @@ pub(crate) async fn connect_within(info: &ConnectionInfo, limit: Duration) -> Co
         Ok(Err(error)) if error.is_timeout() => Err(silent()),
         Ok(Err(error)) => Err(failed(error)),
         Err(_) => Err(silent()),
+    }
+}
+
+fn is_tls(info: &ConnectionInfo) -> bool {
+    matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. })
+}
+
+/// What to do about a connection that failed for a reason of TLS, by the driver's words.
+fn advice(words: &str, tls: bool) -> Option<&'static str> {
+    let says = |some: &[&str]| some.iter().any(|word| words.contains(word));
+    match tls {
+        true if says(&["UnknownIssuer", "invalid peer certificate"]) => Some(
+            "the server's certificate is of an authority this client does not trust: for an OwnRedis take `client()`, \
+             elsewhere trust what `root_certificate()` names",
+        ),
+        true if says(&["CertificateRequired", "HandshakeFailure", "BadCertificate", "UnknownCA", "DecryptError"]) => {
+            Some(
+                "the server wants a client certificate of its own authority: for an OwnRedis take `client()`, or make one by \
+             `authority()`",
+            )
+        }
+        false if says(&["reset", "Broken pipe", "broken pipe", "unexpected end of file", "UnexpectedEof"]) => {
+            Some("the server hung up at the first word: if it speaks TLS only, write the URL with rediss://")
+        }
+        _ => None,
     }
 }
 
@@ -100,7 +135,21 @@ pub(crate) fn info_field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{info_field, masked, parse_url};
+    use super::{advice, info_field, masked, parse_url};
+
+    #[test]
+    fn failures_of_tls_are_told_apart_and_others_get_no_advice() {
+        let check = |words, tls, expected: &str| {
+            let found = advice(words, tls).unwrap_or_default();
+            assert!(if expected.is_empty() { found.is_empty() } else { found.contains(expected) }, "{words}: {found}");
+        };
+        check("invalid peer certificate: UnknownIssuer", true, "does not trust");
+        check("received fatal alert: CertificateRequired", true, "wants a client certificate");
+        check("Connection reset by peer (os error 104)", false, "with rediss://");
+        check("Connection reset by peer (os error 104)", true, "");
+        check("Connection refused (os error 111)", false, "");
+        check("WRONGPASS invalid username-password pair", true, "");
+    }
 
     #[test]
     fn index_is_read_and_a_path_that_is_no_number_refused() {

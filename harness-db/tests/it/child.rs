@@ -5,6 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use harness_core::keeper::{ServerIdentity, ServerState};
+use harness_core::service::ProcessId;
+
 /// Says what the child shall do; unset in every other process.
 const ROLE: &str = "HARNESS_DB_TEST_ROLE";
 
@@ -14,6 +17,32 @@ pub(crate) fn state_dir() -> tempfile::TempDir {
     // Root's servers run as another user, who must be able to pass.
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
     dir
+}
+
+/// Kills the keeper of the one server of this kind in a state directory; false when it is dead already.
+pub(crate) fn kill_keeper(state: &Path, kind: &str) -> bool {
+    kill(state_of(state, kind).keeper)
+}
+
+/// Kills the one server of this kind in a state directory, which is a process, and leaves its keeper alive.
+pub(crate) fn kill_server(state: &Path, kind: &str) -> bool {
+    match state_of(state, kind).server {
+        ServerIdentity::Process(server) => kill(server),
+        other => panic!("{other:?} is no process"),
+    }
+}
+
+fn kill(process: ProcessId) -> bool {
+    let pid = rustix::process::Pid::from_raw(process.pid.cast_signed()).expect("a process");
+    process.is_alive() && rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_ok()
+}
+
+fn state_of(state: &Path, kind: &str) -> ServerState {
+    let slots = std::fs::read_dir(state.join("harness/v1")).unwrap().flatten();
+    let slot =
+        slots.map(|entry| entry.path()).find(|path| path.file_name().unwrap().to_string_lossy().starts_with(kind));
+    let text = std::fs::read_to_string(slot.expect("a slot of this kind").join("state.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
 }
 
 /// A child that plays a role.
@@ -37,6 +66,11 @@ pub(crate) fn start(state: &Path, role: &str, vars: &[(&str, &str)]) -> Role {
 }
 
 impl Role {
+    /// Lets the child go on by one step.
+    pub(crate) fn goes_on(&mut self) {
+        self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    }
+
     /// The rest of the line that begins with this word; fails when the child ends without it.
     pub(crate) fn hears(&mut self, word: &str) -> String {
         let mut line = String::new();
@@ -86,7 +120,7 @@ async fn plays_its_role() -> harness_db::Result {
     let Ok(role) = std::env::var(ROLE) else { return Ok(()) };
     match role.as_str() {
         "postgres" | "postgres fails" | "postgres panics" => {
-            let db = harness_db::postgres().await?;
+            let db = harness_db::postgres().connections(2).await?;
             sqlx::query("create table proof(word text)").execute(db.pool()).await?;
             sqlx::query("insert into proof values ('here')").execute(db.pool()).await?;
             say("url", &db.url());
@@ -97,6 +131,17 @@ async fn plays_its_role() -> harness_db::Result {
             }
             assert!(role != "postgres panics", "planted panic");
         }
+        "postgres again and again" => loop {
+            // Until the parent has seen enough: what dies in between must not matter.
+            match harness_db::postgres().await {
+                Ok(db) => say("url", &db.url()),
+                Err(error) => say("url", &format!("none: {error:?}").replace('\n', " | ")),
+            }
+            let mut line = String::new();
+            if std::io::stdin().read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+        },
         "redis" => {
             let redis = harness_db::redis().await?;
             say("url", &redis.url());

@@ -1,12 +1,19 @@
 //! Servers of one test alone: durable, and stopped, killed and started again at will.
 
+use harness_core::monitor::{CgroupSampler, Reading, Sampler as _};
 use harness_core::scope::TestScope;
 use harness_db::sqlx::{self, Connection as _};
-use harness_db::{ErrorKind, OwnOptions, OwnPostgres, OwnRedis, Provider, RedisOptions};
+use harness_db::{Error, ErrorKind, OwnOptions, OwnPostgres, OwnRedis, Provider, RedisOptions};
 
-async fn survives_kill_and_stop(provider: Provider) -> harness_db::Result {
-    let scope = TestScope::current();
-    let own = OwnPostgres::start(&scope, OwnOptions::new().providers([provider])).await?;
+/// True when this machine has no engine or no image, which is no failure of what was asked of it.
+pub(crate) fn lacks_engine(error: &Error) -> bool {
+    let text = format!("{error:?}");
+    ["no container engine", "container engine at", "no image of", "compiled without"]
+        .iter()
+        .any(|why| text.contains(why))
+}
+
+async fn survives_kill_and_stop(own: &OwnPostgres, scope: TestScope) -> harness_db::Result {
     let address = own.address();
     let mut session = own.connect().await?;
     sqlx::raw_sql("create table acked(id int); insert into acked values (1)").execute(&mut session).await?;
@@ -29,7 +36,9 @@ async fn survives_kill_and_stop(provider: Provider) -> harness_db::Result {
 
 #[tokio::test]
 async fn local_postgres_keeps_what_it_acknowledged() -> harness_db::Result {
-    survives_kill_and_stop(Provider::Local).await
+    let scope = TestScope::current();
+    let own = OwnPostgres::start(&scope, OwnOptions::new().providers([Provider::Local])).await?;
+    survives_kill_and_stop(&own, scope).await
 }
 
 #[tokio::test]
@@ -37,9 +46,9 @@ async fn postgres_in_a_container_keeps_what_it_acknowledged() -> harness_db::Res
     let scope = TestScope::current();
     // Where there is no engine or image, the test says so and ends: the other providers have tests of their own.
     match OwnPostgres::start(&scope, OwnOptions::new().providers([Provider::Container])).await {
-        Err(error) if error.is_environment() => harness_core::scope::skip("a container engine", format!("{error:?}")),
+        Err(error) if lacks_engine(&error) => harness_core::scope::skip("a container engine", format!("{error:?}")),
         Err(error) => return Err(error.into()),
-        Ok(_) => survives_kill_and_stop(Provider::Container).await?,
+        Ok(own) => survives_kill_and_stop(&own, scope).await?,
     }
     Ok(())
 }
@@ -121,5 +130,22 @@ async fn redis_setting_that_was_lost_is_named() -> harness_db::Result {
     own.start_again().await?; // settings come back with the start
     own.check_settings().await?;
     scope.shutdown().await?;
+    Ok(())
+}
+
+/// A container is one control group: its memory and its processes are those of the whole server.
+#[tokio::test]
+async fn server_in_a_container_can_be_watched() -> harness_db::Result {
+    let scope = TestScope::current();
+    let own = OwnPostgres::start(&scope, OwnOptions::new()).await?;
+    let server = own.service().process().await?.expect("a server of ours has a process");
+    if own.choice().provider == Provider::Container {
+        let mut sampler = CgroupSampler::of("postgres", server);
+        let of = |readings: Vec<Reading>, name: &str| readings.into_iter().find(|r| r.name == name).map(|r| r.value);
+        let memory = of(sampler.sample().await?, "postgres memory").unwrap_or_default();
+        assert!(memory > 1e6, "{memory} bytes");
+        own.stop().await?;
+        assert!(sampler.sample().await.is_err(), "what is gone is no zero");
+    }
     Ok(())
 }

@@ -76,7 +76,7 @@ async fn redis_probes_tell_a_cache_from_a_server_without_limits() -> harness_db:
 
 #[tokio::test]
 async fn pool_is_judged_by_what_it_really_grants() -> harness_db::Result {
-    let db = harness_db::postgres().await?;
+    let db = harness_db::postgres().connections(12).await?;
     let pool = |cap: u32, idle: Duration| {
         PgPoolOptions::new().max_connections(cap).idle_timeout(idle).max_lifetime(idle).connect_lazy_with(db.options())
     };

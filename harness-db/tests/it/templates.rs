@@ -43,6 +43,25 @@ async fn migrations_run_in_order_and_seeds_after_them() -> harness_db::Result {
 }
 
 #[tokio::test]
+async fn service_that_migrates_at_its_start_finds_nothing_to_do() -> harness_db::Result {
+    static APP: Template = Template::migrations("tests/data/migrations");
+    let db = APP.database().await?;
+    let migrator = sqlx::migrate::Migrator::new(std::path::Path::new("tests/data/migrations")).await?;
+    let booked = "select count(*) from _sqlx_migrations";
+    let before: i64 = sqlx::query_scalar(booked).fetch_one(db.pool()).await?;
+    migrator.run(db.pool()).await?; // would fail on the first table that is there already
+    let after: i64 = sqlx::query_scalar(booked).fetch_one(db.pool()).await?;
+    assert_eq!(
+        (before, after),
+        (after, i64::try_from(migrator.iter().filter(|one| one.migration_type.is_up_migration()).count())?)
+    );
+    // The control: without the books it would run them again, and fail.
+    sqlx::query("drop table _sqlx_migrations").execute(db.pool()).await?;
+    migrator.run(db.pool()).await.expect_err("the tables are there already");
+    Ok(())
+}
+
+#[tokio::test]
 async fn broken_statement_is_named_with_its_line_and_leaves_no_template() -> harness_db::Result {
     static BROKEN: Template = Template::sql(&[
         "create table fine(id int)",
@@ -91,6 +110,7 @@ async fn closed_database_is_gone_and_a_dropped_one_goes() -> harness_db::Result 
     let db = harness_db::postgres().await?;
     let name = db.name().to_owned();
     assert_eq!(databases(&witness, &name).await.len(), 1);
+    sqlx::query("create table changed(id int)").execute(db.pool()).await?; // else another test may get it
     drop(db);
     wait_for("the dropped database to go", Duration::from_secs(20), async || {
         match databases(&witness, &name).await.len() {

@@ -21,11 +21,7 @@ impl Constant {
     /// # Errors
     /// `Config` for a rate that is zero, negative, not a number or beyond a million per second.
     pub fn new(rate: Rate, length: Duration) -> CoreResult<Self> {
-        Ok(Self::of_millionths(rate.millionths()?, length))
-    }
-
-    pub(super) fn of_millionths(millionths: u64, length: Duration) -> Self {
-        Self { next: 0, millionths, length }
+        Ok(Self { next: 0, millionths: rate.millionths()?, length })
     }
 }
 

@@ -4,8 +4,10 @@
 //! the numbers. A [`Schedule`] lays the phases of a plan end to end, gives each its arrivals and deals the flows.
 
 mod constant;
+mod curve;
 mod deck;
 mod poisson;
+mod replay;
 
 use std::time::Duration;
 
@@ -15,8 +17,10 @@ use harness_core::run::Seed;
 use crate::units::Rate;
 
 pub use constant::Constant;
+pub use curve::Curve;
 pub use deck::Deck;
 pub use poisson::Poisson;
+pub use replay::Trace;
 
 /// The most slots one run may schedule: more is a soak test's business and would outgrow what a test should hold.
 const MOST_SLOTS: u128 = 20_000_000;
@@ -34,17 +38,72 @@ pub enum Arrivals {
     Poisson,
 }
 
-/// A stretch of a run with one rate.
+/// What a phase is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Connections open, pools grow, caches fill. Not measured.
+    WarmUp,
+    /// The rate changes evenly. Not measured: its percentiles mix many loads.
+    Ramp,
+    /// One rate, judged.
+    Hold,
+    /// A multiple of the rate for a short time, judged.
+    Spike,
+    /// One rate for a long time, judged.
+    Soak,
+    /// What comes after the load, to see that things go back to rest. Not measured.
+    CoolDown,
+}
+
+impl Kind {
+    /// True if gates judge phases of this kind by default.
+    #[must_use]
+    pub fn is_measured(self) -> bool {
+        matches!(self, Self::Hold | Self::Spike | Self::Soak)
+    }
+
+    /// The word in tables: `warm-up`, `ramp`, `hold`, `spike`, `soak`, `cool-down`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::WarmUp => "warm-up",
+            Self::Ramp => "ramp",
+            Self::Hold => "hold",
+            Self::Spike => "spike",
+            Self::Soak => "soak",
+            Self::CoolDown => "cool-down",
+        }
+    }
+}
+
+/// How many arrive in a phase, and when.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Shape {
+    /// One rate.
+    Rate(Rate),
+    /// A rate that changes.
+    Curve(Curve),
+    /// What was recorded elsewhere.
+    Trace(Trace),
+    /// Nobody arrives from outside: users of a closed loop come back by themselves.
+    Users,
+}
+
+/// A stretch of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Phase {
     /// Name in tables and in [`Gate::phase`](crate::Gate::phase).
     pub name: String,
-    /// Arrivals per second.
-    pub rate: Rate,
-    /// Length.
+    /// What it is for.
+    pub kind: Kind,
+    /// Its arrivals.
+    pub shape: Shape,
+    /// Length. A warm-up until steady ends earlier when it may.
     pub length: Duration,
-    /// True if gates judge it by default; warm-up is not measured.
+    /// True if gates judge it by default.
     pub measured: bool,
+    /// True if it ends as soon as the responses are steady.
+    pub until_steady: bool,
 }
 
 /// One due slot.
@@ -69,11 +128,25 @@ pub struct Schedule {
     seed: Seed,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Segment {
     start: Duration,
     length: Duration,
-    millionths: u64,
+    shape: Shape,
+}
+
+impl Shape {
+    /// About how many slots it makes in this time.
+    fn arrivals(&self, length: Duration) -> CoreResult<u128> {
+        Ok(match self {
+            Self::Rate(rate) => {
+                length.as_nanos().saturating_mul(u128::from(rate.millionths()?)) / 1_000_000_000_000_000
+            }
+            Self::Curve(curve) => curve.arrivals() as u128,
+            Self::Trace(trace) => trace.arrivals() as u128,
+            Self::Users => 0,
+        })
+    }
 }
 
 impl Schedule {
@@ -90,10 +163,8 @@ impl Schedule {
                     config(format!("phase `{}` has no length", phase.name)).remedy("give it more than zero time")
                 );
             }
-            let millionths = phase.rate.millionths()?;
-            let product = phase.length.as_nanos().saturating_mul(u128::from(millionths));
-            slots = slots.saturating_add(product / 1_000_000_000_000_000);
-            segments.push(Segment { start, length: phase.length, millionths });
+            slots = slots.saturating_add(phase.shape.arrivals(phase.length)?);
+            segments.push(Segment { start, length: phase.length, shape: phase.shape.clone() });
             start = start.saturating_add(phase.length);
         }
         if start > LONGEST {
@@ -131,6 +202,11 @@ impl Schedule {
         self.segments.get(phase).map_or_else(|| self.end(), |segment| segment.start)
     }
 
+    /// The end of each phase in nanoseconds since the start.
+    pub(crate) fn ends(&self) -> Vec<u64> {
+        self.segments.iter().map(|s| crate::units::to_nanos(s.start + s.length)).collect()
+    }
+
     /// How many slots each phase holds for each flow: `counts[phase][flow]`. Walks the schedule.
     #[must_use]
     pub fn counts(&self) -> Vec<Vec<u64>> {
@@ -151,17 +227,33 @@ impl Schedule {
     }
 
     fn phase_slots(&self, phase: usize) -> impl Iterator<Item = Due> + Send + use<> {
-        let Segment { start, length, millionths } = self.segments[phase];
-        let times: Box<dyn Iterator<Item = Duration> + Send> = match self.arrivals {
-            Arrivals::Constant => Box::new(Constant::of_millionths(millionths, length)),
-            Arrivals::Poisson => {
-                Box::new(Poisson::of_millionths(millionths, length, self.seed.stream(&format!("arrivals/{phase}"))))
+        let Segment { start, length, shape } = self.segments[phase].clone();
+        let stream = || self.seed.stream(&format!("arrivals/{phase}"));
+        let times: Box<dyn Iterator<Item = Duration> + Send> = match (&shape, self.arrivals) {
+            // `new` has refused rates that cannot be, so no rate is the same as no phase.
+            (Shape::Rate(rate), Arrivals::Constant) => Box::new(Constant::new(*rate, length).into_iter().flatten()),
+            (Shape::Rate(rate), Arrivals::Poisson) => {
+                Box::new(Poisson::new(*rate, length, stream()).into_iter().flatten())
             }
+            (Shape::Curve(curve), Arrivals::Constant) => Box::new(curve.due_times()),
+            (Shape::Curve(curve), Arrivals::Poisson) => Box::new(curve.poisson(stream())),
+            (Shape::Trace(trace), _) => Box::new(trace.due_times().take_while(move |at| *at < length)),
+            (Shape::Users, _) => Box::new(std::iter::empty()),
         };
         // `new` has dealt once already, so an error here cannot be; if it were, the phase would be empty and the run
         // would end without evidence.
         let deck = self.deck(phase).into_iter().flatten();
         times.zip(deck).map(move |(at, flow)| Due { n: 0, at: start + at, phase, flow })
+    }
+
+    /// How many flows there are.
+    pub(crate) fn flows(&self) -> usize {
+        self.weights.len()
+    }
+
+    /// An endless deal of flows, for users who come back by themselves.
+    pub(crate) fn dealt(&self) -> impl Iterator<Item = usize> + Send + use<> {
+        self.deck(0).into_iter().flatten()
     }
 
     /// Every phase deals from a fresh deck, so that the shares of a measured phase do not depend on the warm-up.

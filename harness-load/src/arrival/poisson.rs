@@ -22,11 +22,7 @@ impl Poisson {
     /// # Errors
     /// `Config` for a rate that is zero, negative, not a number or beyond a million per second.
     pub fn new(rate: Rate, length: Duration, stream: SeedStream) -> CoreResult<Self> {
-        Ok(Self::of_millionths(rate.millionths()?, length, stream))
-    }
-
-    pub(super) fn of_millionths(millionths: u64, length: Duration, stream: SeedStream) -> Self {
-        Self { at_nanos: 0.0, mean_nanos: 1e15 / millionths as f64, length, stream }
+        Ok(Self { at_nanos: 0.0, mean_nanos: 1e15 / rate.millionths()? as f64, length, stream })
     }
 }
 

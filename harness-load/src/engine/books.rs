@@ -1,13 +1,11 @@
 //! The books of a run: every due slot ends in exactly one column.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use harness_core::error::{CoreResult, Error, ErrorKind};
-use hdrhistogram::Histogram;
 
+use crate::coarse::Coarse;
 use crate::times::Times;
-use crate::units::to_nanos;
 
 /// The most kinds of error of one run; further ones are counted together as [`OTHER`].
 const MOST_KINDS: usize = 32;
@@ -41,12 +39,12 @@ pub enum End {
 /// How long the parts of an iteration took.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spent {
-    /// From due to the end.
-    pub(crate) response: Duration,
+    /// From due to the end. Nanoseconds, as all here.
+    pub(crate) response: u64,
     /// From the start of the closure to the end, if it was started.
-    pub(crate) service: Option<Duration>,
+    pub(crate) service: Option<u64>,
     /// What the generator itself added.
-    pub(crate) lateness: Duration,
+    pub(crate) lateness: u64,
 }
 
 /// The books of one flow in one phase.
@@ -62,6 +60,10 @@ pub struct Cell {
     pub dropped: u64,
     /// No end before the drain was over.
     pub unfinished: u64,
+    /// Slots taken up, counted apart from their ends.
+    pub picked: u64,
+    /// Slots of the schedule that were never due: a warm-up that ended early, a run that was ended.
+    pub not_due: u64,
     /// Slots taken up within their phase, or hardly later; fewer than scheduled means the generator fell behind.
     pub picked_in_time: u64,
     /// Iterations of this flow that returned `Ok` within this phase, whenever they were due: throughput.
@@ -95,6 +97,7 @@ impl Cell {
         self.ok + self.failed()
     }
 
+    #[inline]
     fn book(&mut self, end: &End, spent: Spent) {
         match end {
             End::Ok => self.ok += 1,
@@ -104,16 +107,19 @@ impl Cell {
             End::Unfinished => self.unfinished += 1,
         }
         let response = if *end == End::Ok { &mut self.response_ok } else { &mut self.response_failed };
-        response.record(spent.response);
-        self.lateness.record(spent.lateness);
+        response.record_nanos(spent.response);
+        self.lateness.record_nanos(spent.lateness);
         if let Some(service) = spent.service {
-            self.service.record(service);
+            self.service.record_nanos(service);
         }
     }
 }
 
-/// One second of a run, for plots.
-#[derive(Debug, Clone)]
+/// The most intervals kept: beyond it neighbours are put together, so that memory does not grow with the run.
+const MOST_INTERVALS: usize = 1_024;
+
+/// One second of a run, for plots; more in runs of more than a quarter of an hour.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Second {
     /// Slots due in it.
     pub(crate) due: u64,
@@ -123,19 +129,37 @@ pub(crate) struct Second {
     pub(crate) failed: u64,
     /// Most in flight at once.
     pub(crate) in_flight: usize,
-    /// Response in microseconds of the slots due in it; two digits are finer than a pixel.
-    pub(crate) response: Option<Box<Histogram<u32>>>,
+    /// Response in microseconds of the slots due in it; within 1 %, which is finer than a pixel.
+    pub(crate) response: Option<Box<Coarse>>,
 }
 
-/// All books of a run.
+impl Second {
+    fn absorb(&mut self, other: Self) {
+        self.due += other.due;
+        self.ok += other.ok;
+        self.failed += other.failed;
+        self.in_flight = self.in_flight.max(other.in_flight);
+        match (&mut self.response, other.response) {
+            (Some(ours), Some(theirs)) => ours.add(&theirs),
+            (ours @ None, theirs) => *ours = theirs,
+            (Some(_), None) => {}
+        }
+    }
+}
+
+/// All books of a run. Times are nanoseconds since its start.
 #[derive(Debug)]
 pub(crate) struct Books {
     /// By phase, then flow.
     pub(crate) cells: Vec<Vec<Cell>>,
     /// The first message of each kind of error.
     pub(crate) examples: BTreeMap<String, String>,
-    /// By second since start.
+    /// By interval since start.
     pub(crate) seconds: Vec<Second>,
+    /// Length of an interval in seconds, a power of two.
+    pub(crate) interval: u64,
+    /// Start and index of the interval looked at last.
+    current: (u64, usize),
     /// Most in flight at once.
     pub(crate) peak_in_flight: usize,
 }
@@ -143,52 +167,86 @@ pub(crate) struct Books {
 impl Books {
     pub(crate) fn new(phases: usize, flows: usize) -> Self {
         let cells = vec![vec![Cell::default(); flows]; phases];
-        Self { cells, examples: BTreeMap::new(), seconds: Vec::new(), peak_in_flight: 0 }
+        Self {
+            cells,
+            examples: BTreeMap::new(),
+            seconds: vec![Second::default()],
+            interval: 1,
+            current: (0, 0),
+            peak_in_flight: 0,
+        }
     }
 
-    /// Books the end of one slot. `due` and `ended` count from the start of the run.
-    pub(crate) fn book(
-        &mut self,
-        (phase, flow): (usize, usize),
-        due: Duration,
-        ended: Duration,
-        end: End,
-        spent: Spent,
-    ) {
-        let end = match end {
-            End::Error { kind, message } => End::Error { kind: self.known(kind, &message), message },
-            other => other,
-        };
-        self.cells[phase][flow].book(&end, spent);
-        let second = self.second(ended);
-        if end == End::Ok {
-            second.ok += 1
+    /// Books the end of one slot.
+    #[inline]
+    pub(crate) fn book(&mut self, (phase, flow): (usize, usize), due: u64, ended: u64, end: End, spent: Spent) {
+        let is_ok = end == End::Ok;
+        if let End::Error { kind, message } = end {
+            let kind = self.known(kind, &message);
+            self.cells[phase][flow].book(&End::Error { kind, message }, spent);
         } else {
-            second.failed += 1
+            self.cells[phase][flow].book(&end, spent);
         }
+        let second = self.second(ended);
+        second.ok += u64::from(is_ok);
+        second.failed += u64::from(!is_ok);
         let second = self.second(due);
         second.due += 1;
-        if second.response.is_none() {
-            second.response = Histogram::new_with_bounds(1, 3_600_000_000, 2).ok().map(Box::new);
-        }
-        if let Some(histogram) = &mut second.response {
-            histogram.saturating_record((to_nanos(spent.response) / 1_000).max(1));
-        }
+        second.response.get_or_insert_default().record(spent.response / 1_000);
+        // Whoever never had to wait was in flight all the same.
+        second.in_flight = second.in_flight.max(1);
+        self.peak_in_flight = self.peak_in_flight.max(1);
     }
 
     /// Notes how many are in flight at a moment.
-    pub(crate) fn note_in_flight(&mut self, at: Duration, in_flight: usize) {
+    pub(crate) fn note_in_flight(&mut self, at: u64, in_flight: usize) {
         self.peak_in_flight = self.peak_in_flight.max(in_flight);
         let second = self.second(at);
         second.in_flight = second.in_flight.max(in_flight);
     }
 
-    fn second(&mut self, at: Duration) -> &mut Second {
-        let index = at.as_secs() as usize;
-        while self.seconds.len() <= index {
-            self.seconds.push(Second { due: 0, ok: 0, failed: 0, in_flight: 0, response: None });
-        }
+    #[inline]
+    fn second(&mut self, at: u64) -> &mut Second {
+        // Nearly always the same as last time, which spares a division.
+        let index = match at.checked_sub(self.current.0) {
+            Some(into) if into < self.interval * 1_000_000_000 => self.current.1,
+            _ => self.find_second(at),
+        };
         &mut self.seconds[index]
+    }
+
+    #[cold]
+    fn find_second(&mut self, at: u64) -> usize {
+        let mut index = (at / (1_000_000_000 * self.interval)) as usize;
+        while index >= MOST_INTERVALS {
+            let mut halves = std::mem::take(&mut self.seconds).into_iter();
+            while let Some(mut first) = halves.next() {
+                halves.next().into_iter().for_each(|second| first.absorb(second));
+                self.seconds.push(first);
+            }
+            self.interval *= 2;
+            index /= 2;
+        }
+        if self.seconds.len() <= index {
+            self.seconds.resize_with(index + 1, Second::default);
+        }
+        self.current = (index as u64 * self.interval * 1_000_000_000, index);
+        index
+    }
+
+    /// True when the medians of the last five whole seconds since `begun` lie within 5 % of each other, or within 50 µs,
+    /// and nothing failed in them.
+    pub(crate) fn is_steady(&self, begun: u64, now: u64) -> bool {
+        const SECOND: u64 = 1_000_000_000;
+        let (first, end) = (begun.div_ceil(SECOND), now / SECOND);
+        if self.interval != 1 || end < first + 5 {
+            return false;
+        }
+        let last = self.seconds.get(end as usize - 5..end as usize).unwrap_or_default();
+        let medians = last.iter().filter(|second| second.failed == 0 && second.ok > 0);
+        let medians: Vec<u64> = medians.filter_map(|s| Some(s.response.as_ref()?.quantile(0.5))).collect();
+        let (low, high) = (medians.iter().min().copied(), medians.iter().max().copied());
+        medians.len() == 5 && low.zip(high).is_some_and(|(low, high)| high - low <= (low / 20).max(50))
     }
 
     /// The kind itself while there are few, else [`OTHER`]. Keeps the first message of each.
@@ -200,17 +258,22 @@ impl Books {
         kind
     }
 
-    /// Conservation: what was scheduled, counted apart from the run, is what ended.
+    /// Conservation: what was scheduled, counted apart from the run, is what was taken up, is what ended. A closed loop
+    /// has no schedule, so there what was taken up stands for it.
     ///
     /// # Errors
     /// [`ErrorKind::NoEvidence`] naming the flow: numbers of a run that lost slots are no evidence.
-    pub(crate) fn check_conservation(&self, scheduled: &[Vec<u64>], flows: &[String]) -> CoreResult {
-        for (phase, (counts, cells)) in scheduled.iter().zip(&self.cells).enumerate() {
-            for ((scheduled, cell), flow) in counts.iter().zip(cells).zip(flows) {
-                if *scheduled != cell.ended() {
+    pub(crate) fn check_conservation(&self, scheduled: Option<&[Vec<u64>]>, flows: &[String]) -> CoreResult {
+        for (phase, cells) in self.cells.iter().enumerate() {
+            for (n, (cell, flow)) in cells.iter().zip(flows).enumerate() {
+                let scheduled = scheduled.map_or(cell.picked, |scheduled| scheduled[phase][n]);
+                if scheduled != cell.ended() + cell.not_due || cell.picked != cell.ended() {
                     let what = format!(
-                        "internal error: flow `{flow}` had {scheduled} slots due in phase {phase}, {} ended",
-                        cell.ended()
+                        "internal error: flow `{flow}` had {scheduled} slots due in phase {phase}, {} were taken up, \
+                         {} ended and {} were never due",
+                        cell.picked,
+                        cell.ended(),
+                        cell.not_due,
                     );
                     return Err(Error::new(ErrorKind::NoEvidence, what)
                         .tried(format!("counted {cell:?}"))
@@ -224,14 +287,12 @@ impl Books {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use harness_core::ErrorKind;
 
     use super::{Books, End, MOST_KINDS, Spent};
 
     fn spent() -> Spent {
-        Spent { response: Duration::from_millis(3), service: None, lateness: Duration::ZERO }
+        Spent { response: 3_000_000, service: None, lateness: 0 }
     }
 
     fn error(kind: usize) -> End {
@@ -243,20 +304,51 @@ mod tests {
         let mut books = Books::new(1, 1);
         let flows = ["browse".to_owned()];
         for _ in 0..3 {
-            books.book((0, 0), Duration::ZERO, Duration::ZERO, End::Ok, spent());
+            books.book((0, 0), 0, 0, End::Ok, spent());
         }
-        assert!(books.check_conservation(&[vec![3]], &flows).is_ok());
+        books.cells[0][0].picked = 3;
+        assert!(books.check_conservation(Some(&[vec![3]]), &flows).is_ok());
+        assert!(books.check_conservation(None, &flows).is_ok());
         for scheduled in [2, 4] {
-            let error = books.check_conservation(&[vec![scheduled]], &flows).unwrap_err();
+            let error = books.check_conservation(Some(&[vec![scheduled]]), &flows).unwrap_err();
             assert!(error.kind() == ErrorKind::NoEvidence && error.what().contains("browse"), "{error:?}");
         }
+        books.cells[0][0].picked = 4;
+        assert_eq!(books.check_conservation(None, &flows).unwrap_err().kind(), ErrorKind::NoEvidence);
+    }
+
+    #[test]
+    fn long_runs_keep_a_bounded_number_of_intervals() {
+        let mut books = Books::new(1, 1);
+        for second in 0..10_000 {
+            books.book((0, 0), second * 1_000_000_000, second * 1_000_000_000, End::Ok, spent());
+        }
+        assert!(books.seconds.len() <= super::MOST_INTERVALS && books.interval == 16, "{}", books.interval);
+        assert_eq!(books.seconds.iter().map(|second| second.due).sum::<u64>(), 10_000);
+        assert_eq!(books.seconds.iter().filter_map(|s| s.response.as_ref()).map(|r| r.len()).sum::<u64>(), 10_000);
+    }
+
+    #[test]
+    fn steady_means_five_seconds_alike_and_without_failures() {
+        let is_steady = |responses: &[u64], end: End| {
+            let mut books = Books::new(1, 1);
+            for (second, response) in responses.iter().enumerate() {
+                let at = second as u64 * 1_000_000_000;
+                books.book((0, 0), at, at, end.clone(), Spent { response: *response * 1_000, ..spent() });
+            }
+            books.is_steady(0, responses.len() as u64 * 1_000_000_000)
+        };
+        assert!(is_steady(&[9_000, 3_000, 3_100, 3_000, 3_050, 3_000], End::Ok));
+        assert!(!is_steady(&[3_000, 3_000, 3_000, 3_000, 3_400], End::Ok), "still rising");
+        assert!(!is_steady(&[3_000; 4], End::Ok), "too short");
+        assert!(!is_steady(&[3_000; 6], End::Timeout), "nothing succeeds");
     }
 
     #[test]
     fn kinds_beyond_the_most_are_counted_as_other() {
         let mut books = Books::new(1, 1);
         for kind in (0..MOST_KINDS + 10).chain(0..2) {
-            books.book((0, 0), Duration::ZERO, Duration::ZERO, error(kind), spent());
+            books.book((0, 0), 0, 0, error(kind), spent());
         }
         let cell = &books.cells[0][0];
         assert_eq!((cell.errors.len(), cell.errors["other"], cell.errors["kind 0"]), (MOST_KINDS + 1, 10, 2));

@@ -2,31 +2,32 @@
 
 use std::any::Any;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use harness_core::error::{Error, ErrorKind, Failure};
 use harness_core::run::{Seed, SeedStream};
 use tokio::time::Instant;
 
-use crate::times::Times;
-
-/// The most step names of one run; further ones are counted together as `other`.
-const MOST_STEPS: usize = 64;
+use super::notes::Notes;
+use crate::target;
+use crate::units::to_nanos;
 
 /// One iteration, as its flow sees it.
 #[derive(Debug, Clone)]
 pub struct Iteration {
     pub(crate) n: u64,
-    pub(crate) due: Duration,
+    /// Nanoseconds since the start.
+    pub(crate) due: u64,
+    pub(crate) flow: u32,
     pub(crate) measured: bool,
-    pub(crate) flow: usize,
     pub(crate) seed: Seed,
-    pub(crate) steps: StepBook,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl Iteration {
@@ -39,7 +40,7 @@ impl Iteration {
     /// When it was due, counted from the start of the run.
     #[must_use]
     pub fn due(&self) -> Duration {
-        self.due
+        Duration::from_nanos(self.due)
     }
 
     /// False during the warm-up.
@@ -59,25 +60,60 @@ impl Iteration {
         let begun = Instant::now();
         let result = step.await;
         if self.measured {
-            self.steps.record(self.flow, name, begun.elapsed());
+            self.shared.notes.step(self.flow as usize, name, begun.elapsed());
         }
         result
     }
-}
 
-/// Times of steps by flow and name, shared by all iterations of a run.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct StepBook(Arc<Mutex<BTreeMap<(usize, &'static str), Times>>>);
-
-impl StepBook {
-    fn record(&self, flow: usize, name: &'static str, took: Duration) {
-        let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = if book.len() < MOST_STEPS || book.contains_key(&(flow, name)) { name } else { "other" };
-        book.entry((flow, name)).or_default().record(took);
+    /// Counts what this iteration used of something (`tokens`, `bytes`, `queries`) against what the dearer way would have
+    /// used, by class; a fallback to the dearer way used as much. Of measured phases only. [`reduction`](crate::reduction)
+    /// is the gate, [`LoadRun::reduction`](crate::LoadRun::reduction) the sums.
+    pub fn used(&self, what: &'static str, class: &str, used: u64, baseline: u64) {
+        if self.measured {
+            self.shared.notes.used(what, class, used, baseline);
+        }
     }
 
-    pub(crate) fn take(&self) -> BTreeMap<(usize, &'static str), Times> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Pauses as a person would between two steps. The pause belongs to the flow, not to the system: it counts neither
+    /// into the response nor into the service time.
+    pub async fn think(&self, pause: Duration) {
+        let begun = Instant::now();
+        harness_core::wait::pause(pause).await;
+        self.shared.thought.fetch_add(to_nanos(begun.elapsed()), Ordering::Relaxed);
+    }
+}
+
+/// What an iteration shares with its seat.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    notes: Notes,
+    /// Nanoseconds of thinking in this iteration.
+    thought: AtomicU64,
+    /// The user that sits here, between two iterations.
+    user: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+impl Shared {
+    pub(crate) fn new(notes: Notes) -> Self {
+        Self { notes, thought: AtomicU64::new(0), user: Mutex::new(None) }
+    }
+
+    /// How long the iteration that has just ended was thinking.
+    pub(crate) fn take_thought(&self) -> u64 {
+        match self.thought.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => self.thought.swap(0, Ordering::Relaxed),
+        }
+    }
+
+    /// The user who sits here, if there is one.
+    pub(crate) fn take_user<U: Send + 'static>(&self) -> Option<Box<U>> {
+        self.user.lock().unwrap_or_else(PoisonError::into_inner).take()?.downcast().ok()
+    }
+
+    /// The user stays for the next iteration.
+    pub(crate) fn keep_user<U: Send + 'static>(&self, user: Box<U>) {
+        *self.user.lock().unwrap_or_else(PoisonError::into_inner) = Some(user);
     }
 }
 
@@ -95,12 +131,52 @@ pub(crate) fn boxed<E: fmt::Display + Send + 'static>(
     Box::pin(async move { running.await.map_err(|error| Box::new(error) as Box<dyn AnyError>) })
 }
 
+/// Runs iterations of one flow, one after the other, in the same memory.
+pub(crate) trait Runner: Send {
+    /// Takes an iteration up and polls it for the first time.
+    fn start(&mut self, iteration: Iteration, cx: &mut Context<'_>) -> Poll<Result<(), Box<dyn AnyError>>>;
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Box<dyn AnyError>>>;
+    /// Drops whatever is under way.
+    fn clear(&mut self);
+}
+
+struct Typed<F, Fut> {
+    body: Arc<F>,
+    future: Pin<Box<Option<Fut>>>,
+}
+
+impl<F, Fut, E> Runner for Typed<F, Fut>
+where
+    F: Fn(Iteration) -> Fut + Send + Sync,
+    Fut: Future<Output = Result<(), E>> + Send,
+    E: fmt::Display + Send + 'static,
+{
+    fn start(&mut self, iteration: Iteration, cx: &mut Context<'_>) -> Poll<Result<(), Box<dyn AnyError>>> {
+        let future = (self.body)(iteration);
+        self.future.as_mut().set(Some(future));
+        self.poll(cx)
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Box<dyn AnyError>>> {
+        let Some(future) = self.future.as_mut().as_pin_mut() else { return Poll::Ready(Ok(())) };
+        let polled = future.poll(cx);
+        if polled.is_ready() {
+            self.future.as_mut().set(None);
+        }
+        polled.map_err(|error| Box::new(error) as Box<dyn AnyError>)
+    }
+
+    fn clear(&mut self) {
+        self.future.as_mut().set(None);
+    }
+}
+
 /// A weighted user path.
 #[derive(Clone)]
 pub(crate) struct Flow {
     pub(crate) name: String,
     pub(crate) weight: u32,
-    body: Arc<dyn Fn(Iteration) -> Running + Send + Sync>,
+    runner: Arc<dyn Fn() -> Box<dyn Runner> + Send + Sync>,
 }
 
 impl fmt::Debug for Flow {
@@ -117,16 +193,13 @@ impl Flow {
         E: fmt::Display + Send + 'static,
     {
         let body = Arc::new(body);
-        let body = move |iteration| -> Running {
-            let body = body.clone();
-            // The closure is called inside the future, so that a panic in it counts as one of the iteration.
-            boxed(async move { body(iteration).await })
-        };
-        Self { name, weight, body: Arc::new(body) }
+        let runner = move || -> Box<dyn Runner> { Box::new(Typed { body: body.clone(), future: Box::pin(None) }) };
+        Self { name, weight, runner: Arc::new(runner) }
     }
 
-    pub(crate) fn start(&self, iteration: Iteration) -> Running {
-        (self.body)(iteration)
+    /// A place for one iteration at a time.
+    pub(crate) fn runner(&self) -> Box<dyn Runner> {
+        (self.runner)()
     }
 }
 
@@ -152,22 +225,35 @@ impl Classifiers {
 
     /// The kind of an error: the user's word for it, else what the harness knows about common errors, else `error`.
     pub(crate) fn kind(&self, error: &dyn Any) -> Cow<'static, str> {
-        self.0.iter().find_map(|classify| classify(error)).unwrap_or_else(|| Cow::Borrowed(known_kind(error)))
+        self.0.iter().find_map(|classify| classify(error)).unwrap_or_else(|| known_kind(error))
     }
 }
 
-fn known_kind(error: &dyn Any) -> &'static str {
+fn known_kind(error: &dyn Any) -> Cow<'static, str> {
     if let Some(failure) = error.downcast_ref::<Failure>() {
-        return failure.harness().map_or("error", |error| harness_kind(error.kind()));
+        return failure.harness().map_or("error", |error| harness_kind(error.kind())).into();
     }
     if let Some(error) = error.downcast_ref::<Error>() {
-        return harness_kind(error.kind());
+        return harness_kind(error.kind()).into();
     }
-    match error.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
-        Some(std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::ConnectionReset) => "connect",
-        Some(std::io::ErrorKind::TimedOut) => "timed out",
-        Some(_) => "io",
-        None => "error",
+    if let Some(kind) = target::known_kind(error) {
+        return kind;
+    }
+    error.downcast_ref::<std::io::Error>().map_or("error", io_kind).into()
+}
+
+/// What kind of an error of the operating system this is.
+pub(crate) fn io_kind(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind as Io;
+    /// `EMFILE` and `ENFILE` of Linux and macOS (errno(3)), which have no kind of their own.
+    const OUT_OF_DESCRIPTORS: [Option<i32>; 2] = [Some(24), Some(23)];
+    match error.kind() {
+        Io::ConnectionRefused | Io::ConnectionReset => "connect",
+        Io::TimedOut => "timed out",
+        Io::UnexpectedEof | Io::BrokenPipe | Io::ConnectionAborted => "closed",
+        Io::AddrNotAvailable => "out of ports",
+        _ if OUT_OF_DESCRIPTORS.contains(&error.raw_os_error()) => "out of descriptors",
+        _ => "io",
     }
 }
 
@@ -198,5 +284,7 @@ mod tests {
         assert_eq!(names.kind(&7_i8), "error");
         assert_eq!(names.kind(&Error::new(ErrorKind::Connect, "")), "connect");
         assert_eq!(names.kind(&std::io::Error::from(std::io::ErrorKind::TimedOut)), "timed out");
+        assert_eq!(names.kind(&std::io::Error::from_raw_os_error(24)), "out of descriptors");
+        assert_eq!(names.kind(&std::io::Error::from(std::io::ErrorKind::AddrNotAvailable)), "out of ports");
     }
 }

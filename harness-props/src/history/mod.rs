@@ -1,5 +1,45 @@
 //! Judges over what was done to a system and what it says afterwards.
+//!
+//! A [`Recorder`] writes a [`History`] of some [`Kind`] while clients work; the history's `judge` says what must not be. Each
+//! verdict has an `outcome`: Pass with coverage, Fail with a witness, NoEvidence when nothing could have been seen.
+//!
+//! | kind of history | question |
+//! |---|---|
+//! | [`set::Set`] | is everything that was added still there? |
+//! | [`queue::Queue`] | does everything come out, as often as promised, in order? |
+//! | [`counter::Counter`], [`bank::Bank`], [`ids::Ids`] | do sums, totals and ids hold? |
+//! | [`register::Register`] | is it linearizable? Does each session see what it must? |
+//! | [`transactions::ListAppend`], [`transactions::RwRegister`] | which isolation does it give? |
+//!
+//! Other evidence has judges of its own: [`Ledger`] for what must be there after a disaster, [`cache`] for copies,
+//! [`FailoverTimeline`] for what a failover cost, [`chain`] for events, [`canary`] for data at the wrong receiver, [`audit`] for
+//! logs that must not change, [`Integrity`] for damaged payloads.
 
+pub mod audit;
+pub mod bank;
+mod budget;
+pub mod cache;
+pub mod canary;
+pub mod chain;
+pub mod counter;
+mod failover;
+pub mod ids;
 mod ledger;
+pub mod linear;
+pub mod queue;
+mod record;
+pub mod register;
+mod sealed;
+pub mod session;
+pub mod set;
+pub mod transactions;
+mod witness;
 
-pub use ledger::{Ledger, LedgerVerdict, Recovered, checksum};
+pub use budget::Budget;
+pub use failover::{
+    Answer, ClientReturn, FailoverLimits, FailoverTimeline, FailoverVerdict, LostWindow, Promotion, Reading,
+    SplitBrain, Write,
+};
+pub use ledger::{Delivery, Ledger, LedgerRules, LedgerVerdict, Recovered, checksum};
+pub use record::{End, History, HistoryError, Key, Kind, Moment, Operation, Pending, Process, Recorder};
+pub use sealed::{Integrity, seal};

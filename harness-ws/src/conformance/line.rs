@@ -8,15 +8,16 @@ use serde_json::Value;
 
 use super::Options;
 use crate::jsonrpc::{Call, is_reply, means_id};
-use crate::ws::{End, Message, Ws};
+use crate::mcp::{Channel, Target};
+use crate::ws::End;
 
 /// Ids of fences: far from those the checks use.
 const FIRST_FENCE: u64 = 1_000_000;
 
 /// A connection with its fence.
 pub(super) struct Line {
-    pub(super) ws: Ws,
-    url: String,
+    pub(super) channel: Channel,
+    target: Target,
     fence: Call,
     next_fence: u64,
     limit: Duration,
@@ -49,20 +50,22 @@ impl Verdict {
 
 impl Line {
     /// Opens a connection, passes the welcome unless a check wants to see it, and says the opening messages.
-    pub(super) async fn open(url: &str, options: &Options, raw: bool) -> CoreResult<Self> {
-        let ws = Ws::builder(url)
-            .limit(options.limit)
-            .open_limit(options.limit.max(Duration::from_secs(2)))
-            .connect()
-            .await?;
+    pub(super) async fn open(target: &Target, options: &Options, raw: bool) -> CoreResult<Self> {
+        let channel = Channel::open(target, &options.profile, options.limit).await?;
         let (fence, limit) = (options.known.clone(), options.limit);
-        let mut line = Self { ws, url: url.to_owned(), fence, next_fence: FIRST_FENCE, limit };
+        let mut line = Self { channel, target: target.clone(), fence, next_fence: FIRST_FENCE, limit };
         if !raw {
             for message in &options.opening {
-                line.ws.send(message).await?;
+                line.channel.send(message.to_string()).await?;
                 if let Some(id) = message.get("id") {
                     line.hear_reply(id).await?;
                 }
+            }
+            if !options.opening.is_empty() {
+                line.exchange(&[], 0).await; // what is still said about the greeting is no check's concern
+            }
+            if options.profile.version().is_stateless() || !options.opening.is_empty() {
+                line.channel.agreed(options.profile.version().text());
             }
         }
         Ok(line)
@@ -70,13 +73,15 @@ impl Line {
 
     /// A fresh connection to the same server.
     pub(super) async fn again(&self, options: &Options) -> CoreResult<Self> {
-        Self::open(&self.url, options, false).await
+        Self::open(&self.target, options, false).await
     }
 
     async fn hear_reply(&mut self, id: &Value) -> CoreResult {
+        let deadline = Instant::now() + self.channel.first_limit(self.limit);
         loop {
-            let message = self.ws.receive().await?;
-            if message.json().is_some_and(|reply| is_reply(&reply) && means_id(&reply, id)) {
+            let text = self.channel.receive(deadline.saturating_duration_since(Instant::now())).await?;
+            let reply: Option<Value> = serde_json::from_str(&text).ok();
+            if reply.is_some_and(|reply| is_reply(&reply) && means_id(&reply, id)) {
                 return Ok(());
             }
         }
@@ -91,7 +96,7 @@ impl Line {
         let fence = Value::from(self.next_fence);
         self.next_fence += 1;
         for frame in frames.iter().cloned().chain([self.fence.request(fence.clone()).to_string()]) {
-            if let Err(error) = self.ws.send_raw(frame).await {
+            if let Err(error) = self.channel.send(frame).await {
                 // What came before the end can still be read.
                 heard.end = End::of(&error).cloned();
                 break;
@@ -99,8 +104,10 @@ impl Line {
         }
         while !heard.alive || heard.replies.len() < due {
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.ws.receive().within(left).await {
-                Ok(message) => heard.take(&message, &fence),
+            match self.channel.receive(left).await {
+                Ok(text) => heard.take(&text, &fence),
+                // Over HTTP a POST may end without a message, and the others go on.
+                Err(error) if error.kind() == ErrorKind::Protocol && self.channel.is_http() => {}
                 Err(error) => {
                     if error.kind() != ErrorKind::Timeout {
                         heard.end = End::of(&error).cloned().or(heard.end);
@@ -112,15 +119,23 @@ impl Line {
         heard
     }
 
+    /// The conversation so far; of a check that looked at the WebSocket itself, its transcript.
+    fn said(&mut self) -> Vec<String> {
+        match (self.channel.lines(), self.channel.ws()) {
+            (lines, Some(ws)) if lines.is_empty() => ws.transcript().lines(),
+            (lines, _) => lines,
+        }
+    }
+
     /// The conversation so far, for a failure.
-    pub(super) fn verdict(&self, outcome: Outcome) -> Verdict {
-        Verdict { outcome, evidence: self.ws.transcript().lines() }
+    pub(super) fn verdict(&mut self, outcome: Outcome) -> Verdict {
+        Verdict { outcome, evidence: self.said() }
     }
 }
 
 impl Heard {
-    fn take(&mut self, message: &Message, fence: &Value) {
-        match message.json() {
+    fn take(&mut self, text: &str, fence: &Value) {
+        match serde_json::from_str::<Value>(text).ok() {
             None => self.unreadable += 1,
             Some(reply) if is_reply(&reply) && means_id(&reply, fence) => self.alive = true,
             Some(reply) if is_reply(&reply) => self.replies.push(reply),

@@ -53,17 +53,17 @@ pub(super) const CHECKS: &[Check] = &[
         "result",
         "error"
     )),
-    check!("J09", "JSON-RPC 2.0 §5", "an error comes without a result", |_o, l| exclusive(
-        unknown(),
+    check!("J09", "JSON-RPC 2.0 §5", "an error comes without a result", |o, l| exclusive(
+        o.unknown.clone(),
         l,
         "error",
         "result"
     )),
-    check!("J10", "JSON-RPC 2.0 §5.1", "an error has an integer code and a message", |_o, l| error_shape(l)),
-    check!("J11", "JSON-RPC 2.0 §5.1", "an unknown method gives -32601", |_o, l| {
-        refused(l, vec![unknown().request(1).to_string()], &[METHOD_NOT_FOUND])
+    check!("J10", "JSON-RPC 2.0 §5.1", "an error has an integer code and a message", |o, l| error_shape(o, l)),
+    check!("J11", "JSON-RPC 2.0 §5.1", "an unknown method gives -32601", |o, l| {
+        refused(l, vec![o.unknown.request(1).to_string()], &[METHOD_NOT_FOUND])
     }),
-    check!("J12", "JSON-RPC 2.0 §5", "an error carries the id of its request", |_o, l| error_id(l)),
+    check!("J12", "JSON-RPC 2.0 §5", "an error carries the id of its request", |o, l| error_id(o, l)),
     check!("J13", "JSON-RPC 2.0 §5.1", "invalid params give -32602", |o, l| invalid_params(o, l)),
     check!("J14", "JSON-RPC 2.0 §5.1", "text that is not JSON gives -32700", |_o, l| {
         refused(l, vec![BROKEN_JSON.into(), "[1,".into(), "{".into()], &[PARSE_ERROR])
@@ -111,8 +111,8 @@ pub(super) const CHECKS: &[Check] = &[
         unserved(l, json!({"jsonrpc": "2.0", "id": 1, "METHOD": method}).to_string(), "METHOD in place of method")
     }),
     check!("J22", "JSON-RPC 2.0 §4.1", "a notification is never answered", |o, l| silent(l, o.known.notification())),
-    check!("J23", "JSON-RPC 2.0 §4.1", "a notification of an unknown method is never answered", |_o, l| {
-        silent(l, unknown().notification())
+    check!("J23", "JSON-RPC 2.0 §4.1", "a notification of an unknown method is never answered", |o, l| {
+        silent(l, o.unknown.notification())
     }),
     check!("J24", "JSON-RPC 2.0 §4.1", "a notification with invalid params is never answered", |o, l| async move {
         match &o.invalid {
@@ -127,10 +127,6 @@ pub(super) const CHECKS: &[Check] = &[
     check!("J32", "JSON-RPC 2.0 §5", "sixteen requests in flight are answered once each", |o, l| in_flight(o, l)),
     check!("J33", "RFC 8259 §9", "JSON 10,000 deep does no harm", |o, l| deep(o, l)),
 ];
-
-fn unknown() -> Call {
-    Call::new("harness/no-such-method", Value::Null)
-}
 
 /// The known call with one member replaced or left out.
 fn altered(options: &Options, member: &str, value: Option<Value>) -> String {
@@ -159,7 +155,10 @@ async fn welcome(options: &Options, mut line: Line) -> CoreResult<Verdict> {
     if options.welcome == WelcomeFrame::Skipped {
         return Ok(Verdict::bare(Outcome::not_applicable("no welcome is required")));
     }
-    let outcome = match crate::sessions::welcome(&mut line.ws).await {
+    let Some(ws) = line.channel.ws() else {
+        return Ok(Verdict::bare(Outcome::not_applicable("only a WebSocket has a first frame")));
+    };
+    let outcome = match crate::sessions::welcome(ws).await {
         Ok(session) => Outcome::pass(format!("session {session}")),
         Err(error) => Outcome::fail(error.to_string()),
     };
@@ -182,7 +181,7 @@ async fn echo(options: &Options, mut line: Line, ids: Vec<Value>) -> CoreResult<
 }
 
 async fn version(options: &Options, mut line: Line) -> CoreResult<Verdict> {
-    for call in [&options.known, &unknown()] {
+    for call in [&options.known, &options.unknown] {
         let heard = line.exchange(&[call.request(1).to_string()], 1).await;
         match heard.first() {
             Err(why) => return Ok(line.verdict(Outcome::no_evidence(why))),
@@ -208,8 +207,8 @@ async fn exclusive(call: Call, mut line: Line, present: &'static str, absent: &'
     Ok(line.verdict(outcome))
 }
 
-async fn error_shape(mut line: Line) -> CoreResult<Verdict> {
-    let heard = line.exchange(&[unknown().request(1).to_string()], 1).await;
+async fn error_shape(options: &Options, mut line: Line) -> CoreResult<Verdict> {
+    let heard = line.exchange(&[options.unknown.request(1).to_string()], 1).await;
     let outcome = match heard.first() {
         Err(why) => Outcome::no_evidence(why),
         Ok(reply) => match reply.get("error") {
@@ -244,9 +243,9 @@ pub(super) async fn refused(mut line: Line, frames: Vec<String>, codes: &[i64]) 
     Ok(line.verdict(Outcome::pass(format!("{} frames", frames.len()))))
 }
 
-async fn error_id(mut line: Line) -> CoreResult<Verdict> {
+async fn error_id(options: &Options, mut line: Line) -> CoreResult<Verdict> {
     for id in [json!(11), json!("eleven")] {
-        let heard = line.exchange(&[unknown().request(id.clone()).to_string()], 1).await;
+        let heard = line.exchange(&[options.unknown.request(id.clone()).to_string()], 1).await;
         match heard.first() {
             Err(why) => return Ok(line.verdict(Outcome::no_evidence(why))),
             Ok(reply) if reply.get("error").is_none() => {
@@ -305,7 +304,7 @@ async fn silent(mut line: Line, notification: Value) -> CoreResult<Verdict> {
 
 async fn survives(options: &Options, mut line: Line) -> CoreResult<Verdict> {
     let invalid = options.invalid.iter().map(|call| call.request(2).to_string());
-    let frames = [BROKEN_JSON.to_owned(), "1".to_owned(), unknown().request(1).to_string()];
+    let frames = [BROKEN_JSON.to_owned(), "1".to_owned(), options.unknown.request(1).to_string()];
     let mut sent = 0;
     for frame in frames.into_iter().chain(invalid) {
         let heard = line.exchange(std::slice::from_ref(&frame), 0).await;

@@ -8,11 +8,15 @@
 //! where
 //! a reply is due, it is waited for beyond the fence.
 //!
-//! WebSocket is not an official MCP transport: these checks are about JSON-RPC framing, not a certificate for MCP.
+//! [`jsonrpc`] checks JSON-RPC framing alone; [`mcp()`] checks a profile of MCP, JSON-RPC included, over WebSocket, Streamable
+//! HTTP or stdio. WebSocket is not an official MCP transport, and no result here is a certificate.
 
 mod batches;
 mod line;
+mod mcp;
 mod messages;
+
+pub use self::mcp::{Level, Scope, mcp};
 
 use std::time::Duration;
 
@@ -24,6 +28,7 @@ use serde_json::{Value, json};
 use self::line::{Line, Verdict};
 use crate::findings::{Finding, Findings};
 use crate::jsonrpc::Call;
+use crate::mcp::{Profile, Target, Version};
 use crate::ws::Ws;
 
 /// What a server does with a batch (section 6).
@@ -53,11 +58,14 @@ pub enum WelcomeFrame {
 pub struct Options {
     known: Call,
     invalid: Option<Call>,
+    /// A method that no server has.
+    unknown: Call,
     batches: Batches,
     welcome: WelcomeFrame,
     opening: Vec<Value>,
     limit: Duration,
     absent_id: bool,
+    pub(crate) profile: Profile,
 }
 
 impl Default for Options {
@@ -66,11 +74,13 @@ impl Default for Options {
         Self {
             known: Call::new("ping", Value::Null),
             invalid: Some(Call::new("tools/call", json!({"name": 42}))),
+            unknown: Call::new("harness/no-such-method", Value::Null),
             batches: Batches::default(),
             welcome: WelcomeFrame::default(),
             opening: Vec::new(),
             limit: Duration::from_secs(2),
             absent_id: false,
+            profile: Profile::new(Version::V2025_11_25),
         }
     }
 }
@@ -151,13 +161,18 @@ struct Check {
 pub async fn jsonrpc(url: impl AsRef<str>, options: Options) -> CoreResult<Findings> {
     let url = url.as_ref();
     let first = Ws::connect(url).await?;
-    let target = first.url().to_owned();
+    let shown = first.url().to_owned();
     drop(first);
+    Ok(Findings::new(shown, jsonrpc_list(&Target::at(url)?, &options).await))
+}
+
+/// The JSON-RPC checks over any transport.
+async fn jsonrpc_list(target: &Target, options: &Options) -> Vec<Finding> {
     let (mut list, mut answers) = (Vec::new(), true);
     for check in messages::CHECKS.iter().chain(batches::CHECKS) {
         let is_base = check.id == messages::BASE;
         let verdict = if answers || check.id == messages::WELCOME {
-            run(check, url, &options).await
+            run(check, target, options).await
         } else {
             Verdict::bare(Outcome::no_evidence(format!("the server does not answer a plain call ({})", messages::BASE)))
         };
@@ -165,12 +180,12 @@ pub async fn jsonrpc(url: impl AsRef<str>, options: Options) -> CoreResult<Findi
         let evidence = if verdict.outcome.is_pass() { Vec::new() } else { verdict.evidence };
         list.push(Finding { id: check.id, source: check.source, rule: check.rule, outcome: verdict.outcome, evidence });
     }
-    Ok(Findings::new(target, list))
+    list
 }
 
-async fn run(check: &Check, url: &str, options: &Options) -> Verdict {
+async fn run(check: &Check, target: &Target, options: &Options) -> Verdict {
     let ran = async {
-        let line = Line::open(url, options, check.id == messages::WELCOME).await?;
+        let line = Line::open(target, options, check.id == messages::WELCOME).await?;
         (check.run)(options, line).await
     };
     // An error here is the harness failing to come to a conclusion, not a broken rule.

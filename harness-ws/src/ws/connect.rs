@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use harness_core::client::mask;
-use harness_core::wait::{seconds, within};
+use harness_core::wait::{pause, seconds, within};
 use harness_core::{CoreResult, Error, ErrorKind};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout_at;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
@@ -15,7 +15,10 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::http::Uri;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
-use super::{End, Refusal, Transcript, Ws};
+use super::codec::{Decoder, Role as Side};
+use super::recording::Recording;
+use super::socket::Socket;
+use super::{End, Refusal, Transcript, Wire, Ws};
 
 /// The longest head of an answer that is read.
 const LONGEST_HEAD: usize = 16 * 1024;
@@ -37,6 +40,17 @@ pub struct Connect {
     largest_message: usize,
     inbox_bound: usize,
     transcript_bound: usize,
+    recorded: bool,
+    trickle: Option<Duration>,
+    #[cfg(feature = "tls")]
+    trust: super::socket::Trust,
+}
+
+/// An open WebSocket before anything was read from it.
+struct Opened {
+    socket: Socket,
+    rest: Vec<u8>,
+    shown: String,
 }
 
 /// Where to connect and what to ask for.
@@ -46,10 +60,12 @@ struct Target {
     authority: String,
     path: String,
     shown: String,
+    #[cfg(feature = "tls")]
+    secure: bool,
 }
 
 impl Connect {
-    pub(super) fn new(url: &str) -> Self {
+    pub(crate) fn new(url: &str) -> Self {
         Self {
             url: url.to_owned(),
             query: Vec::new(),
@@ -60,6 +76,10 @@ impl Connect {
             largest_message: 16 << 20,
             inbox_bound: 1024,
             transcript_bound: 256,
+            recorded: false,
+            trickle: None,
+            #[cfg(feature = "tls")]
+            trust: super::socket::Trust::default(),
         }
     }
 
@@ -116,25 +136,85 @@ impl Connect {
         self
     }
 
+    /// Keeps every message in full for [`Ws::recording`], which a transcript does not.
+    pub fn record(mut self) -> Self {
+        self.recorded = true;
+        self
+    }
+
+    /// Sends the handshake octet by octet with a pause before each: a slow client, which a server may give up on but not
+    /// choke on.
+    pub fn trickled(mut self, pause: Duration) -> Self {
+        self.trickle = Some(pause);
+        self
+    }
+
+    /// Trusts the certificates of a PEM file for `wss://` addresses, and no others.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when the text holds no certificate that can be read.
+    #[cfg(feature = "tls")]
+    pub fn trust(mut self, pem: &[u8]) -> CoreResult<Self> {
+        self.trust = super::socket::Trust::of(pem)?;
+        Ok(self)
+    }
+
     /// Opens the connection.
     ///
     /// # Errors
     /// As [`Ws::connect`].
     pub async fn connect(self) -> CoreResult<Ws> {
+        let Opened { socket, rest, shown } = self.open().await?;
+        let config = WebSocketConfig::default()
+            .read_buffer_size(16 * 1024)
+            .max_message_size(Some(self.largest_message))
+            .max_frame_size(Some(self.largest_message));
+        let stream = WebSocketStream::from_partially_read(socket, rest, Role::Client, Some(config)).await;
+        Ok(self.over(stream, shown))
+    }
+
+    /// Opens the connection as one of frames, legal or not.
+    ///
+    /// # Errors
+    /// As [`Ws::connect`].
+    pub async fn connect_wire(self) -> CoreResult<Wire> {
+        let Opened { socket, rest, shown } = self.open().await?;
+        let decoder = Decoder::new(Side::Client).largest_message(self.largest_message);
+        Ok(Wire::new(socket, rest, Side::Client, decoder, shown, self.limit, Transcript::new(self.transcript_bound)))
+    }
+
+    /// The conversation over a stream whose handshake is done.
+    pub(crate) fn over(self, stream: WebSocketStream<Socket>, shown: String) -> Ws {
+        Ws {
+            stream,
+            url: shown,
+            limit: self.limit,
+            inbox: VecDeque::new(),
+            inbox_bound: self.inbox_bound,
+            dropped: 0,
+            transcript: Transcript::new(self.transcript_bound),
+            recording: self.recorded.then(Recording::default),
+            end: None,
+            next_id: 0,
+        }
+    }
+
+    async fn open(&self) -> CoreResult<Opened> {
         let target = self.target()?;
         let key = generate_key();
         let request = self.request(&target, &key)?;
         let deadline = Instant::now() + self.open_limit;
-        let address = (target.host.as_str(), target.port);
-        let opening = within(format!("connecting to {}", target.shown), self.open_limit, TcpStream::connect(address));
-        let mut socket = opening.await?.map_err(|error| {
-            Error::new(ErrorKind::Connect, format!("could not connect to {}", target.shown))
-                .caused_by(error)
-                .remedy("is the service started, and is this its port?")
-        })?;
-        let _ = socket.set_nodelay(true);
+        let mut socket = self.reach(&target, deadline).await?;
         let exchange = async {
-            socket.write_all(request.as_bytes()).await?;
+            match self.trickle {
+                None => socket.write_all(request.as_bytes()).await?,
+                Some(wait) => {
+                    for octet in request.as_bytes() {
+                        pause(wait).await;
+                        socket.write_all(&[*octet]).await?;
+                    }
+                }
+            }
             read_head(&mut socket).await
         };
         let (head, rest) = match timeout_at(deadline.into(), exchange).await {
@@ -143,33 +223,69 @@ impl Connect {
                 let what = format!("the handshake with {} broke off", target.shown);
                 return Err(Error::new(ErrorKind::Connect, what).caused_by(error));
             }
-            Err(_) => {
-                let limit = seconds(self.open_limit);
-                let what = format!("{} did not answer the handshake within {limit}", target.shown);
-                return Err(Error::new(ErrorKind::Timeout, what).caused_by(End::Timeout));
-            }
+            Err(_) => return Err(self.no_answer(&target)),
         };
         let answer = Answer::parse(&head);
         if let Err(why) = answer.judge(&key, &self.subprotocols) {
             let body = read_body(&mut socket, &answer, rest, deadline).await;
             return Err(answer.refuse(why, &body, &target.shown));
         }
-        let config = WebSocketConfig::default()
-            .read_buffer_size(16 * 1024)
-            .max_message_size(Some(self.largest_message))
-            .max_frame_size(Some(self.largest_message));
-        let stream = WebSocketStream::from_partially_read(socket, rest, Role::Client, Some(config)).await;
-        Ok(Ws {
-            stream,
-            url: target.shown,
-            limit: self.limit,
-            inbox: VecDeque::new(),
-            inbox_bound: self.inbox_bound,
-            dropped: 0,
-            transcript: Transcript::new(self.transcript_bound),
-            end: None,
-            next_id: 0,
-        })
+        Ok(Opened { socket, rest, shown: target.shown })
+    }
+
+    /// TCP, and TLS where the address says so.
+    async fn reach(&self, target: &Target, deadline: Instant) -> CoreResult<Socket> {
+        let address = (target.host.as_str(), target.port);
+        let opening = within(format!("connecting to {}", target.shown), self.open_limit, TcpStream::connect(address));
+        let socket = opening.await?.map_err(|error| {
+            Error::new(ErrorKind::Connect, format!("could not connect to {}", target.shown))
+                .caused_by(error)
+                .remedy("is the service started, and is this its port?")
+        })?;
+        let _ = socket.set_nodelay(true);
+        #[cfg(feature = "tls")]
+        if target.secure {
+            let shaking = self.trust.connect(&target.host, socket);
+            let shaken = timeout_at(deadline.into(), shaking).await.map_err(|_| self.no_answer(target))?;
+            return shaken.map_err(|error| {
+                let what = format!("the TLS handshake with {} failed", target.shown);
+                Error::new(ErrorKind::Connect, what)
+                    .caused_by(error)
+                    .remedy("is its certificate trusted, and for this host?")
+            });
+        }
+        let _ = deadline;
+        Ok(Socket::Plain(socket))
+    }
+
+    fn no_answer(&self, target: &Target) -> Error {
+        let what = format!("{} did not answer the handshake within {}", target.shown, seconds(self.open_limit));
+        Error::new(ErrorKind::Timeout, what).caused_by(End::Timeout)
+    }
+
+    /// A connected socket, the path to ask for and the authority to name: for requests that are made by hand.
+    pub(crate) async fn reached(&self, deadline: Instant) -> CoreResult<(Socket, String, String)> {
+        let target = self.target()?;
+        Ok((self.reach(&target, deadline).await?, target.path, target.authority))
+    }
+
+    /// The headers that were asked for.
+    pub(crate) fn own_headers(&self) -> &[(String, String)] {
+        &self.headers
+    }
+
+    /// The address, secrets masked.
+    pub(crate) fn shown(&self) -> CoreResult<String> {
+        Ok(self.target()?.shown)
+    }
+
+    /// The socket address and the request of a handshake with a given key, for who opens many connections to it.
+    pub(crate) async fn prepared(&self, key: &str) -> CoreResult<(std::net::SocketAddr, String, String)> {
+        let target = self.target()?;
+        let request = self.request(&target, key)?;
+        let found = lookup_host((target.host.as_str(), target.port)).await.ok().and_then(|mut found| found.next());
+        let found = found.ok_or_else(|| Error::new(ErrorKind::Connect, format!("{} has no address", target.shown)))?;
+        Ok((found, request, target.shown))
     }
 
     fn target(&self) -> CoreResult<Target> {
@@ -180,7 +296,8 @@ impl Connect {
         let uri: Uri = self.url.parse().map_err(|error| refuse("it is not a URL").caused_by(error))?;
         match uri.scheme_str() {
             Some("ws") => {}
-            Some("wss") => return Err(refuse("TLS is not spoken here")),
+            Some("wss") if cfg!(feature = "tls") => {}
+            Some("wss") => return Err(refuse("TLS is behind the feature `tls`")),
             _ => return Err(refuse("its scheme is not ws")),
         }
         let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
@@ -196,8 +313,18 @@ impl Connect {
             path.push(if path.contains('?') { '&' } else { '?' });
             path.push_str(&format!("{}={}", percent_encoded(name), percent_encoded(value)));
         }
-        let shown = mask::url(&format!("ws://{authority}{path}"));
-        Ok(Target { host, port: uri.port_u16().unwrap_or(80), authority, path, shown })
+        let secure = uri.scheme_str() == Some("wss");
+        let (scheme, usual) = if secure { ("wss", 443) } else { ("ws", 80) };
+        let shown = mask::url(&format!("{scheme}://{authority}{path}"));
+        Ok(Target {
+            host,
+            port: uri.port_u16().unwrap_or(usual),
+            authority,
+            path,
+            shown,
+            #[cfg(feature = "tls")]
+            secure,
+        })
     }
 
     fn request(&self, target: &Target, key: &str) -> CoreResult<String> {
@@ -237,7 +364,7 @@ fn percent_encoded(text: &str) -> String {
 }
 
 /// Reads up to the empty line; gives the head and the bytes after it, which may already be frames.
-async fn read_head(socket: &mut TcpStream) -> std::io::Result<(Vec<u8>, Vec<u8>)> {
+pub(crate) async fn read_head(socket: &mut (impl AsyncRead + Unpin)) -> std::io::Result<(Vec<u8>, Vec<u8>)> {
     let mut read = Vec::with_capacity(1024);
     loop {
         let from = read.len().saturating_sub(3);
@@ -254,7 +381,12 @@ async fn read_head(socket: &mut TcpStream) -> std::io::Result<(Vec<u8>, Vec<u8>)
 }
 
 /// Reads the beginning of a refusal's body; a server that promises one and sends none is not waited for.
-async fn read_body(socket: &mut TcpStream, answer: &Answer, mut body: Vec<u8>, deadline: Instant) -> Vec<u8> {
+async fn read_body(
+    socket: &mut (impl AsyncRead + Unpin),
+    answer: &Answer,
+    mut body: Vec<u8>,
+    deadline: Instant,
+) -> Vec<u8> {
     let promised = answer.header("content-length").and_then(|length| length.parse().ok());
     let wanted = promised.unwrap_or(BODY_EXCERPT).min(BODY_EXCERPT);
     let deadline = deadline.min(Instant::now() + BODY_WAIT);
@@ -269,14 +401,14 @@ async fn read_body(socket: &mut TcpStream, answer: &Answer, mut body: Vec<u8>, d
 }
 
 /// The head of the server's answer; status 0 when it is not HTTP.
-struct Answer {
-    status: u16,
-    headers: Vec<(String, String)>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
     beginning: String,
 }
 
 impl Answer {
-    fn parse(head: &[u8]) -> Self {
+    pub(crate) fn parse(head: &[u8]) -> Self {
         let text = String::from_utf8_lossy(head);
         let mut lines = text.split("\r\n");
         let mut words = lines.next().unwrap_or_default().split(' ');
@@ -290,12 +422,12 @@ impl Answer {
         Self { status, headers, beginning: text.chars().take(200).collect() }
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// RFC 6455, section 4.1, the client's checks of the server's answer; `Err(None)` is an honest refusal.
-    fn judge(&self, key: &str, offered: &[String]) -> Result<(), Option<String>> {
+    pub(crate) fn judge(&self, key: &str, offered: &[String]) -> Result<(), Option<String>> {
         let has = |name: &str, word: &str| {
             self.header(name).is_some_and(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(word)))
         };
@@ -323,7 +455,7 @@ impl Answer {
         Err(Some(why))
     }
 
-    fn refuse(self, why: Option<String>, body: &[u8], shown: &str) -> Error {
+    pub(crate) fn refuse(self, why: Option<String>, body: &[u8], shown: &str) -> Error {
         let body = mask::text(&String::from_utf8_lossy(body));
         let masked = |(name, value): (String, String)| {
             let value = if mask::is_secret_name(&name) { mask::MASK.to_owned() } else { mask::text(&value) };

@@ -1,11 +1,16 @@
 //! One WebSocket connection: what was sent, what came, what is still unread, how it ended.
 
-mod connect;
+pub mod codec;
+pub(crate) mod connect;
 mod end;
 mod expect;
+mod recording;
 mod request;
+pub(crate) mod shared;
 mod silence;
+pub(crate) mod socket;
 mod transcript;
+mod wire;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,20 +22,22 @@ use harness_core::client::mask;
 use harness_core::wait::seconds;
 use harness_core::{CoreResult, Error, ErrorKind};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::{Bytes, Message as Wire};
+use tokio_tungstenite::tungstenite::{Bytes, Message as Packet};
 
 pub use self::{
     connect::Connect,
     end::{End, Refusal},
     expect::{Expect, ExpectEnd, Receive},
+    recording::{Recording, Replay, Replayed},
     request::{Reply, Request, RpcError},
     silence::{Fence, Proof, Silence, SilenceProof},
     transcript::{Direction, Transcript, TranscriptEntry},
+    wire::{Fault, Wire},
 };
+use socket::Socket;
 
 /// A data message that arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,13 +120,14 @@ impl From<Vec<u8>> for Outgoing {
 /// the
 /// connection without a close frame; [`Ws::close`] ends it properly.
 pub struct Ws {
-    stream: WebSocketStream<TcpStream>,
+    stream: WebSocketStream<Socket>,
     url: String,
     limit: Duration,
     inbox: VecDeque<Message>,
     inbox_bound: usize,
     dropped: u64,
     transcript: Transcript,
+    recording: Option<Recording>,
     end: Option<End>,
     next_id: u64,
 }
@@ -171,6 +179,12 @@ impl Ws {
         &self.transcript
     }
 
+    /// Every message in full, if [`Connect::record`] asked for it.
+    #[must_use]
+    pub fn recording(&self) -> Option<&Recording> {
+        self.recording.as_ref()
+    }
+
     /// Messages that arrived and were not yet taken.
     #[must_use]
     pub fn unread(&self) -> impl ExactSizeIterator<Item = &Message> {
@@ -195,8 +209,8 @@ impl Ws {
     /// [`ErrorKind::Connect`] when the stream has ended, [`ErrorKind::Timeout`] when the peer takes nothing more.
     pub async fn send(&mut self, message: impl Into<Outgoing>) -> CoreResult {
         let (wire, kind) = match message.into().0 {
-            Message::Text(text) => (Wire::text(text), "text"),
-            Message::Binary(bytes) => (Wire::binary(bytes), "binary"),
+            Message::Text(text) => (Packet::text(text), "text"),
+            Message::Binary(bytes) => (Packet::binary(bytes), "binary"),
         };
         self.put(wire, kind, Instant::now() + self.limit).await
     }
@@ -237,7 +251,7 @@ impl Ws {
         let deadline = Instant::now() + self.limit;
         if self.end.is_none() {
             let frame = CloseFrame { code: code.into(), reason: reason.to_owned().into() };
-            self.put(Wire::Close(Some(frame)), "close", deadline).await?;
+            self.put(Packet::Close(Some(frame)), "close", deadline).await?;
         }
         self.wait_for_end(deadline).await
     }
@@ -257,7 +271,7 @@ impl Ws {
         }
     }
 
-    async fn put(&mut self, wire: Wire, kind: &'static str, deadline: Instant) -> CoreResult {
+    async fn put(&mut self, wire: Packet, kind: &'static str, deadline: Instant) -> CoreResult {
         if let Some(end) = self.end.clone() {
             return Err(self
                 .failure(ErrorKind::Connect, &format!("cannot send {kind}: the stream has ended"))
@@ -268,6 +282,7 @@ impl Ws {
         let fed = timeout_at(deadline.into(), self.stream.feed(wire)).await;
         if matches!(fed, Ok(Ok(()))) {
             self.transcript.add(Direction::Sent, kind, &shown);
+            self.record(Direction::Sent, kind, &shown);
         }
         let sent = match fed {
             Ok(Ok(())) => timeout_at(deadline.into(), self.stream.flush()).await,
@@ -299,24 +314,26 @@ impl Ws {
         }
         let Ok(read) = timeout_at(deadline.into(), self.stream.next()).await else { return Event::Late };
         let end = match read {
-            Some(Ok(Wire::Text(text))) => {
+            Some(Ok(Packet::Text(text))) => {
                 self.transcript.add(Direction::Received, "text", text.as_bytes());
+                self.record(Direction::Received, "text", text.as_bytes());
                 return Event::Data(Message::Text(text.as_str().to_owned()));
             }
-            Some(Ok(Wire::Binary(bytes))) => {
+            Some(Ok(Packet::Binary(bytes))) => {
                 self.transcript.add(Direction::Received, "binary", &bytes);
+                self.record(Direction::Received, "binary", &bytes);
                 return Event::Data(Message::Binary(bytes.to_vec()));
             }
-            Some(Ok(Wire::Pong(payload))) => {
+            Some(Ok(Packet::Pong(payload))) => {
                 self.transcript.add(Direction::Received, "pong", &payload);
                 return Event::Pong(payload);
             }
-            Some(Ok(Wire::Ping(payload))) => {
+            Some(Ok(Packet::Ping(payload))) => {
                 self.transcript.add(Direction::Received, "ping", &payload);
                 return Event::Control;
             }
-            Some(Ok(Wire::Frame(_))) => return Event::Control,
-            Some(Ok(Wire::Close(frame))) => End::from_close(frame.as_ref()),
+            Some(Ok(Packet::Frame(_))) => return Event::Control,
+            Some(Ok(Packet::Close(frame))) => End::from_close(frame.as_ref()),
             Some(Err(error)) => End::from_wire(&error),
             None => End::Eof,
         };
@@ -328,6 +345,12 @@ impl Ws {
             let _ = timeout_at(soon.into(), self.stream.flush()).await;
         }
         Event::End(end)
+    }
+
+    fn record(&mut self, direction: Direction, kind: &str, payload: &[u8]) {
+        if let Some(recording) = &mut self.recording {
+            recording.add(direction, kind, payload);
+        }
     }
 
     /// Queues an unread message; of too many the oldest goes.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use harness_core::wait::seconds;
 use harness_core::{CoreResult, ErrorKind};
 use serde_json::Value;
-use tokio_tungstenite::tungstenite::{Bytes, Message as Wire};
+use tokio_tungstenite::tungstenite::{Bytes, Message as Packet};
 
 use super::request::{call, reply_to};
 use super::{Event, Message, Ws};
@@ -96,7 +96,7 @@ impl Silence<'_> {
         let id = ws.next_id();
         let payload = Bytes::from(format!("fence-{id}"));
         match &fence {
-            Fence::Ping => ws.put(Wire::Ping(payload.clone()), "ping", deadline).await?,
+            Fence::Ping => ws.put(Packet::Ping(payload.clone()), "ping", deadline).await?,
             Fence::Call { method, params } => ws.send(call(id, method, params.clone())).await?,
             Fence::Timed(_) => {}
         }

@@ -74,16 +74,19 @@ pub struct Transcript {
 }
 
 impl Transcript {
-    pub(super) fn new(bound: usize) -> Self {
+    pub(crate) fn new(bound: usize) -> Self {
         Self { begun: Instant::now(), entries: VecDeque::new(), bound: bound.max(1), dropped: 0 }
     }
 
     pub(super) fn add(&mut self, direction: Direction, kind: &'static str, payload: &[u8]) {
+        let mut beginning = Vec::new();
         if self.entries.len() == self.bound {
-            self.entries.pop_front();
+            // The oldest entry's memory serves the newest.
+            beginning = self.entries.pop_front().map(|oldest| oldest.beginning).unwrap_or_default();
+            beginning.clear();
             self.dropped += 1;
         }
-        let beginning = payload[..payload.len().min(KEPT)].to_vec();
+        beginning.extend_from_slice(&payload[..payload.len().min(KEPT)]);
         let at = self.begun.elapsed();
         self.entries.push_back(TranscriptEntry { at, direction, kind, length: payload.len(), beginning });
     }

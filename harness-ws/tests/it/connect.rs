@@ -68,12 +68,9 @@ async fn closed_port_silence_and_bad_addresses_are_told_apart() {
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(error.what().ends_with("did not answer the handshake within 100 ms"), "{error:?}");
 
-    for (url, part) in [
-        ("", "not a URL"),
-        ("http://127.0.0.1/", "scheme is not ws"),
-        ("wss://127.0.0.1/", "TLS"),
-        ("ws://u:hidden@127.0.0.1/", "no user name"),
-    ] {
+    for (url, part) in
+        [("", "not a URL"), ("http://127.0.0.1/", "scheme is not ws"), ("ws://u:hidden@127.0.0.1/", "no user name")]
+    {
         let error = Ws::connect(url).await.unwrap_err();
         let text = format!("{error:?}");
         assert!(error.kind() == ErrorKind::Config && text.contains(part) && !text.contains("hidden"), "{url}: {text}");

@@ -3,6 +3,13 @@
 mod conformance;
 mod connect;
 mod conversation;
+mod defective;
 mod endings;
+mod events;
+mod mcp;
+mod rfc6455;
+mod scripts;
 mod server;
 mod sessions;
+mod third_party;
+mod wire;

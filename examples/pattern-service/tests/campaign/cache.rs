@@ -2,11 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use harness_core::campaign::Scenario;
+use harness_core::slo::Measured;
 use harness_core::wait::{Progress, wait_for};
 use harness_core::{ErrorKind, Outcome, Result};
+use harness_db::redis::LogicalDb;
+use pattern_service::cache::SHARED_TTL;
 use serde_json::json;
 
+use crate::traffic;
 use crate::world::World;
 
 /// Writes: enough samples for a 95th percentile.
@@ -50,5 +55,22 @@ pub(crate) async fn invalidation(cx: &mut Scenario<World>) -> Result {
         Outcome::pass(format!("{WRITES} writes, two instances, both directions")),
     );
     cx.durations("cache.invalidation", &nanos);
+    Ok(())
+}
+
+/// D4: whatever the shared tier holds after the usual mix of queries has a time to live, and none longer than promised.
+pub(crate) async fn expiry(cx: &mut Scenario<World>) -> Result {
+    let world = cx.shared();
+    let ask = async |n: u64| {
+        let body = json!({"query": traffic::query(n), "agent_id": traffic::agent(n as usize)});
+        world.http.post("/v1/execute", &body).await?.expect_status(200)
+    };
+    cx.step("60 requests of the usual mix", stream::iter(0..60).map(ask).buffered(4).try_collect::<Vec<_>>()).await?;
+    let ttls = LogicalDb::at(&world.urls.redis)?.ttls("*:pattern:*").await?;
+    cx.evidence("ttls.txt", format!("{ttls:#?}"))?;
+    let promised = 0..=SHARED_TTL.as_secs();
+    let kept = ttls.keys.iter().filter(|(_, ttl)| ttl.is_some_and(|ttl| ttl <= SHARED_TTL)).count();
+    cx.metric("cache.expiring", Measured::share(kept as u64, ttls.keys.len() as u64));
+    cx.check("every entry expires in time", ttls.within(promised));
     Ok(())
 }

@@ -54,6 +54,8 @@ pub(crate) async fn fifty_agents(cx: &mut Scenario<World>) -> Result {
 pub(crate) async fn no_deadlock(cx: &mut Scenario<World>) -> Result {
     let world = cx.shared();
     let deadlocks = world.database.deadlocks().await?;
+    // Closer than half of the time after which the server itself looks for a deadlock.
+    let waits = world.database.locks().every(Duration::from_millis(100)).start().await?;
     let transfers = (0..AGENTS).map(|agent| {
         let http = world.http.clone();
         async move {
@@ -72,6 +74,13 @@ pub(crate) async fn no_deadlock(cx: &mut Scenario<World>) -> Result {
             join_all(transfers).await.into_iter().sum::<CoreResult<u64>>()
         })
         .await?;
+    let waits = waits.stop();
+    cx.evidence("lock-waits.txt", format!("{waits:#?}"))?;
+    // The server's own counter decides; the graph names both sides, where samples were close enough to see it.
+    let acyclic = waits.acyclic();
+    if !acyclic.is_no_evidence() {
+        cx.check("no cycle of lock waits was seen", acyclic);
+    }
     cx.metric("transfers.success", Measured::share(moved, (AGENTS * TRANSFERS) as u64));
     let deadlocks = deadlocks.limit(Duration::from_secs(40));
     let (outcome, ()) = tokio::join!(

@@ -40,6 +40,7 @@ pub(crate) async fn database_loss(cx: &mut Scenario<World>) -> Result {
             move |iteration| write(http.clone(), Arc::clone(&history), format!("{run}-{:05}", iteration.n()))
         },
     );
+    let load = world.watched(load).await?;
     let fault = async {
         pause(BEFORE).await;
         marks.add("stop");

@@ -8,13 +8,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use harness_core::campaign::{Scenario, Setup};
 use harness_core::client::Http;
+use harness_core::monitor::{CgroupSampler, ProcessSampler};
 use harness_core::scope::TestScope;
 use harness_core::service::{Backend, Exec, Service, ServiceSpec};
 use harness_core::stub::{Behaviour, ModelStub, Script};
 use harness_core::wait::Progress;
 use harness_core::{CoreResult, Error, ErrorKind, Outcome};
+use harness_db::redis::LogicalDb;
 use harness_db::{Database, OwnOptions, OwnPostgres, OwnRedis, Provider, RedisOptions};
-use harness_load::{Gate, LoadRun};
+use harness_load::{Gate, Judged, Load, LoadRun};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -179,6 +181,25 @@ impl World {
         self.service_ws(&format!("/ws/mcp?agent_id={agent}"))
     }
 
+    /// A load that watches the service's process, its database and its Redis, for the plots on the load's time axis.
+    pub(crate) async fn watched(&self, load: Load) -> CoreResult<Load> {
+        let load = load
+            .watch(self.database.sessions().sampler("postgres"))
+            .watch(LogicalDb::at(&self.urls.redis)?.memory().sampler("redis"))
+            .watch(ProcessSampler::own("harness"));
+        // What is not ours has its processor and memory elsewhere.
+        let Some(own) = &self.own else { return Ok(load) };
+        let load = match own.service.process().await? {
+            Some(service) => load.watch(ProcessSampler::of("service", service)),
+            None => load,
+        };
+        let is_contained = own.postgres.choice().provider == Provider::Container;
+        Ok(match own.postgres.service().process().await?.filter(|_| is_contained) {
+            Some(server) => load.watch(CgroupSampler::of("postgres server", server)),
+            None => load,
+        })
+    }
+
     /// A prefix no other run uses.
     pub(crate) fn unique(&self) -> CoreResult<String> {
         Ok(self.scope()?.unique("record"))
@@ -298,14 +319,19 @@ impl CacheCounters {
 /// Adds a load's series and distribution to the scenario; a load that the generator spoilt is no evidence.
 ///
 /// `gates` are those whose limits the figures will be held against: lateness that cannot matter to them is tolerated.
-pub(crate) fn report_load(cx: &Scenario<World>, run: &LoadRun, gates: impl IntoIterator<Item = Gate>) -> CoreResult {
+pub(crate) fn report_load(
+    cx: &Scenario<World>,
+    run: &LoadRun,
+    gates: impl IntoIterator<Item = Gate>,
+) -> CoreResult<Judged> {
     for series in run.series(cx.id()).into_iter().chain(run.distribution(cx.id())) {
         cx.series(series);
     }
     cx.evidence("load.txt", run.to_string())?;
-    match run.judge(gates)?.invalid() {
+    let judged = run.judge(gates)?;
+    match judged.invalid() {
         Some(why) => Err(Error::new(ErrorKind::NoEvidence, format!("invalid: {why}"))),
-        None => Ok(()),
+        None => Ok(judged),
     }
 }
 

@@ -4,6 +4,7 @@
 //! The copy is an optimisation only: whatever goes wrong with the cache, the cluster is initialised in place.
 
 use std::fs::{DirBuilder, File, OpenOptions};
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,6 +29,40 @@ pub(super) fn prepare(bin_dir: &Path, version: &str, user: Option<&str>) -> Vec<
         None => vec![initdb(bin_dir, "{data}").arg("--no-sync")],
     };
     programs.into_iter().map(|program| as_user(program, user)).collect()
+}
+
+/// Where a standby in a container keeps its data: below the volume of the image, beside the cluster that may come with it.
+pub(super) const STANDBY: &str = "/var/lib/postgresql/data/standby";
+
+/// What a container runs to become a standby of a running server, and later to go on as it was: it copies what
+/// [`copy_of`] copies, once, and continues with these words as its image would.
+pub(super) fn copied_inside(primary: SocketAddr, slot: &str, words: Vec<String>) -> Vec<String> {
+    // The copy is moved to its place when it is whole: a start that was killed copies again.
+    let copy = copy_words(primary, slot, "$PGDATA.part").map(|word| format!("\"{word}\"")).join(" ");
+    let script = format!(
+        "set -e; if [ ! -s \"$PGDATA/PG_VERSION\" ]; then rm -rf \"$PGDATA.part\"; pg_basebackup {copy}; \
+         chown -R postgres \"$PGDATA.part\"; chmod 0700 \"$PGDATA.part\"; mv \"$PGDATA.part\" \"$PGDATA\"; fi; \
+         exec docker-entrypoint.sh \"$@\""
+    );
+    ["sh".to_owned(), "-c".to_owned(), script, "harness".to_owned()].into_iter().chain(words).collect()
+}
+
+fn copy_words(primary: SocketAddr, slot: &str, to: &str) -> [String; 14] {
+    let (host, port) = (primary.ip(), primary.port());
+    let from = format!("host={host} port={port} user=postgres sslmode=disable application_name={slot}");
+    let words =
+        ["-d", &from, "-D", to, "-R", "-C", "-S", slot, "-X", "stream", "-c", "fast", "--no-sync", "--no-password"];
+    words.map(str::to_owned)
+}
+
+/// The programs that fill `{data}` with a copy of a running server that will follow it over a slot of this name.
+///
+/// `pg_basebackup` makes the slot, so that the primary keeps what the copy still needs, and writes `standby.signal` and
+/// `primary_conninfo` (PostgreSQL documentation, 27.2 "Log-Shipping Standby Servers").
+pub(super) fn copy_of(bin_dir: &Path, primary: SocketAddr, slot: &str, user: Option<&str>) -> Vec<Exec> {
+    let copy = Exec::new(bin_dir.join("pg_basebackup")).args(copy_words(primary, slot, "{data}"));
+    let narrow = Exec::new("chmod").args(["0700", "{data}"]); // anything wider is refused by the server
+    [copy, narrow].into_iter().map(|program| as_user(program, user)).collect()
 }
 
 fn initdb(bin_dir: &Path, data: &str) -> Exec {

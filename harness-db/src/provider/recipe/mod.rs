@@ -2,6 +2,9 @@
 
 #[cfg(feature = "postgres")]
 mod cluster;
+pub(crate) mod files;
+#[cfg(all(feature = "checks", feature = "redis"))]
+pub(crate) mod node;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 #[cfg(feature = "redis")]

@@ -1,10 +1,13 @@
 //! How a Redis would be started.
 
 use std::path::Path;
+use std::time::Duration;
 
+use harness_core::CoreResult;
 use harness_core::keeper::Main;
-use harness_core::service::{ContainerSpec, Exec};
+use harness_core::service::{ContainerSpec, Exec, run_to_end};
 
+use super::files::{self, ServerFile};
 #[cfg(not(feature = "portable"))]
 use super::not_compiled;
 #[cfg(feature = "portable")]
@@ -19,38 +22,119 @@ use crate::provider::{Attempt, Provider, local};
 /// Options of the shared Redis: nothing on disk, many logical databases.
 pub(crate) const FAST: &[(&str, &str)] = &[("save", ""), ("appendonly", "no"), ("databases", "1024")];
 
+/// The port inside a container.
+const PORT: u16 = 6379;
+/// How long a server may take to say that it will not start.
+const ASK_LIMIT: Duration = Duration::from_secs(10);
+
+/// What a Redis shall be.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Wish<'a> {
+    /// Options; `{files}` in a value becomes the directory of the files below.
+    pub(crate) options: &'a [(&'a str, &'a str)],
+    /// Files the server reads besides its data.
+    pub(crate) files: &'a [ServerFile],
+    /// Whether it speaks TLS, and nothing else.
+    pub(crate) tls: bool,
+}
+
+impl Wish<'_> {
+    /// The words that make it listen at this port, and its options.
+    fn words(&self, port: &str, files: &str) -> Vec<String> {
+        let listen: &[&str] = if self.tls { &["--port", "0", "--tls-port", port] } else { &["--port", port] };
+        let options = self.options.iter().map(|(name, value)| [format!("--{name}"), value.replace("{files}", files)]);
+        listen.iter().map(|&word| word.to_owned()).chain(options.flatten()).collect()
+    }
+}
+
 /// A Redis by this provider, with these options.
 pub(crate) fn recipe(provider: Provider, options: &[(&str, &str)]) -> Result<Recipe, Attempt> {
+    wished(provider, &Wish { options, ..Wish::default() })
+}
+
+/// A Redis by this provider, as it is wished.
+pub(crate) fn wished(provider: Provider, wish: &Wish<'_>) -> Result<Recipe, Attempt> {
     match provider {
         Provider::Container => {
             let (image, engine) = image(DbSettings::get().redis_image.as_deref(), &REDIS_IMAGES, "redis")?;
             let mut words = vec!["redis-server".to_owned()];
-            words.extend(options.iter().flat_map(|(name, value)| [format!("--{name}"), (*value).to_owned()]));
-            let spec = ContainerSpec::new(&*image, 6379).cmd(words);
+            words.extend(wish.words(&PORT.to_string(), files::INSIDE));
+            let spec = files::in_container(ContainerSpec::new(&*image, PORT), wish.files, "redis", words);
             Ok(Recipe { what: format!("image {image} on {engine}"), prepare: Vec::new(), main: Main::Container(spec) })
         }
         Provider::Local => {
             let found = local::redis(&DbSettings::get().path).map_err(|error| Attempt::from_error(provider, &error))?;
-            Ok(process(&found.server, &found.version, options))
+            process(provider, &found.server, &found.version, wish)
         }
-        Provider::Portable => from_portable(options),
+        Provider::Portable => from_portable(wish),
         Provider::Url | Provider::Shared => Err(Attempt::failed(provider, "starts nothing", None)),
     }
 }
 
-fn process(server: &Path, version: &str, options: &[(&str, &str)]) -> Recipe {
-    let mut main = Exec::new(server).args(["--port", "{port}", "--bind", "127.0.0.1", "--dir", "{data}"]);
-    main = main.args(options.iter().flat_map(|(name, value)| [format!("--{name}"), (*value).to_owned()]));
-    Recipe { what: format!("Redis {version} at {}", server.display()), prepare: Vec::new(), main: Main::Process(main) }
+fn process(provider: Provider, server: &Path, version: &str, wish: &Wish<'_>) -> Result<Recipe, Attempt> {
+    let what = format!("Redis {version} at {}", server.display());
+    if wish.tls && !knows_tls(server).map_err(|error| Attempt::from_error(provider, &error))? {
+        let remedy = "install a redis-server that is built with TLS (distributions build theirs so), or use the provider container";
+        return Err(Attempt::failed(provider, format!("{what} is built without TLS"), Some(remedy)));
+    }
+    let main =
+        Exec::new(server).args(["--bind", "127.0.0.1", "--dir", "{data}"]).args(wish.words("{port}", files::BESIDE));
+    Ok(Recipe { what, prepare: files::beside_data(wish.files).into_iter().collect(), main: Main::Process(main) })
+}
+
+/// Whether this server was built with TLS, by its own account: told to listen nowhere it ends at once either way, and only
+/// one without TLS stumbles over the name of the option.
+fn knows_tls(server: &Path) -> CoreResult<bool> {
+    let ask = Exec::new(server).args(["--port", "0", "--tls-port", "0", "--save", ""]);
+    let said = run_to_end(&ask, ASK_LIMIT)?;
+    Ok(!said.stdout.contains("tls-port") && !said.stderr.contains("tls-port"))
 }
 
 #[cfg(feature = "portable")]
-fn from_portable(options: &[(&str, &str)]) -> Result<Recipe, Attempt> {
+fn from_portable(wish: &Wish<'_>) -> Result<Recipe, Attempt> {
     let found = portable(Portable::Redis)?;
-    Ok(process(&found.bin_dir.join("redis-server"), &found.version, options))
+    process(Provider::Portable, &found.bin_dir.join("redis-server"), &found.version, wish)
 }
 
 #[cfg(not(feature = "portable"))]
-fn from_portable(_: &[(&str, &str)]) -> Result<Recipe, Attempt> {
+fn from_portable(_: &Wish<'_>) -> Result<Recipe, Attempt> {
     Err(not_compiled())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
+
+    use super::{Wish, process};
+    use crate::provider::Provider;
+
+    /// A program that says what a server says when it is told to listen nowhere.
+    fn server_that_says(dir: &Path, words: &str) -> std::path::PathBuf {
+        let path = dir.join("redis-server");
+        std::fs::write(&path, format!("#!/bin/sh\ncat <<'END'\n{words}\nEND\nexit 1\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_server_built_without_tls_is_passed_over_only_where_tls_is_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let without = ">>> 'tls-port \"0\"'\nBad directive or wrong number of arguments";
+        let server = server_that_says(dir.path(), without);
+        let attempt = process(Provider::Local, &server, "6.2.0", &Wish { tls: true, ..Wish::default() }).unwrap_err();
+        assert!(attempt.outcome.contains("is built without TLS") && attempt.remedy.is_some(), "{attempt}");
+        process(Provider::Local, &server, "6.2.0", &Wish::default()).unwrap();
+
+        let server = server_that_says(dir.path(), "# Configured to not listen anywhere, exiting.");
+        process(Provider::Local, &server, "7.0.0", &Wish { tls: true, ..Wish::default() }).unwrap();
+    }
+
+    #[test]
+    fn a_server_that_speaks_tls_speaks_nothing_else() {
+        let options = [("tls-cert-file", "{files}/server.crt")];
+        let wish = Wish { options: &options, tls: true, ..Wish::default() };
+        assert_eq!(wish.words("7", "/f"), ["--port", "0", "--tls-port", "7", "--tls-cert-file", "/f/server.crt"]);
+        assert_eq!(Wish { tls: false, ..wish }.words("7", "/f")[..2], ["--port", "7"]);
+    }
 }

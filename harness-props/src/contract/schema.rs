@@ -1,0 +1,251 @@
+//! The part of JSON Schema (draft 2020-12) that contracts of answers are written in; anything else is refused.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::escaped;
+use crate::rule::{Refusal, RefusalKind};
+
+/// A schema: `type`, `required`, `properties`, `additionalProperties` (true or false), `items`, `enum`, `const`,
+/// `minimum`, `maximum`, `minItems`, `maxItems`. Titles, descriptions, examples and defaults are read over; any other
+/// keyword is refused, since a keyword that is ignored is a check that cannot fail.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Schema {
+    types: Vec<String>,
+    required: BTreeSet<String>,
+    properties: BTreeMap<String, Schema>,
+    closed: bool,
+    items: Option<Box<Schema>>,
+    values: Option<Vec<Value>>,
+    minimum: Option<f64>,
+    maximum: Option<f64>,
+    lengths: (Option<u64>, Option<u64>),
+}
+
+/// One place of a document that does not keep a schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unmet {
+    /// JSON pointer.
+    pub path: String,
+    /// What is not kept.
+    pub why: String,
+}
+
+/// How deep a schema or the part of a document it looks at may be nested.
+const DEPTH: usize = 64;
+
+impl Schema {
+    /// Reads a schema.
+    ///
+    /// # Errors
+    /// A keyword that is not supported, or a value of the wrong kind.
+    pub fn parse(schema: &Value) -> Result<Self, Refusal> {
+        Self::nested(schema, "", 0)
+    }
+
+    fn nested(schema: &Value, path: &str, depth: usize) -> Result<Self, Refusal> {
+        let refused = |why: String| Refusal::new(RefusalKind::Unsupported, format!("schema {path}: {why}"));
+        if depth > DEPTH {
+            return Err(refused(format!("nested deeper than {DEPTH}")));
+        }
+        let map = match schema {
+            Value::Bool(true) => return Ok(Self::default()),
+            Value::Object(map) => map,
+            _ => return Err(refused("is no object".to_owned())),
+        };
+        let mut parsed = Self::default();
+        for (key, value) in map {
+            let wrong = || refused(format!("`{key}` has a value that is not supported"));
+            let texts = |value: &Value| -> Result<Vec<String>, Refusal> {
+                let list = match value {
+                    Value::String(one) => return Ok(vec![one.clone()]),
+                    Value::Array(list) => list,
+                    _ => return Err(wrong()),
+                };
+                list.iter().map(|one| one.as_str().map(str::to_owned).ok_or_else(wrong)).collect()
+            };
+            match key.as_str() {
+                "title" | "description" | "examples" | "default" | "$schema" | "$id" | "$comment" | "deprecated" => {}
+                "type" => parsed.types = texts(value)?,
+                "required" => parsed.required = texts(value)?.into_iter().collect(),
+                "properties" => {
+                    for (name, schema) in value.as_object().ok_or_else(wrong)? {
+                        let nested = Self::nested(schema, &format!("{path}/{}", escaped(name)), depth + 1)?;
+                        parsed.properties.insert(name.clone(), nested);
+                    }
+                }
+                "additionalProperties" => parsed.closed = !value.as_bool().ok_or_else(wrong)?,
+                "items" => parsed.items = Some(Box::new(Self::nested(value, &format!("{path}/items"), depth + 1)?)),
+                "enum" => parsed.values = Some(value.as_array().ok_or_else(wrong)?.clone()),
+                "const" => parsed.values = Some(vec![value.clone()]),
+                "minimum" => parsed.minimum = Some(value.as_f64().ok_or_else(wrong)?),
+                "maximum" => parsed.maximum = Some(value.as_f64().ok_or_else(wrong)?),
+                "minItems" => parsed.lengths.0 = Some(value.as_u64().ok_or_else(wrong)?),
+                "maxItems" => parsed.lengths.1 = Some(value.as_u64().ok_or_else(wrong)?),
+                other => return Err(refused(format!("the keyword `{other}` is not supported"))),
+            }
+        }
+        Ok(parsed)
+    }
+
+    /// Everything in a document that does not keep the schema, in order of its path.
+    #[must_use]
+    pub fn check(&self, document: &Value) -> Vec<Unmet> {
+        let mut unmet = Vec::new();
+        let mut open = vec![(String::new(), self, document)];
+        while let Some((path, schema, value)) = open.pop() {
+            schema.judge(&path, value, &mut unmet);
+            if let Value::Object(map) = value {
+                let known = schema.properties.iter().filter_map(|(name, schema)| Some((name, schema, map.get(name)?)));
+                open.extend(known.map(|(name, schema, value)| (format!("{path}/{}", escaped(name)), schema, value)));
+            }
+            if let (Value::Array(list), Some(items)) = (value, &schema.items) {
+                open.extend(list.iter().enumerate().map(|(at, value)| (format!("{path}/{at}"), &**items, value)));
+            }
+        }
+        unmet.sort_by(|one, other| (&one.path, &one.why).cmp(&(&other.path, &other.why)));
+        unmet
+    }
+
+    fn judge(&self, path: &str, value: &Value, unmet: &mut Vec<Unmet>) {
+        let mut miss = |path: String, why: String| unmet.push(Unmet { path, why });
+        let own = || path.to_owned();
+        if !self.types.is_empty() && !self.types.iter().any(|name| is_of(value, name)) {
+            miss(own(), format!("is not of type {}", self.types.join(" or ")));
+        }
+        if self.values.as_ref().is_some_and(|values| !values.contains(value)) {
+            miss(own(), "is none of the values allowed".to_owned());
+        }
+        let outside = |number: &f64| {
+            self.minimum.is_some_and(|least| *number < least) || self.maximum.is_some_and(|most| *number > most)
+        };
+        if let Some(number) = value.as_f64().filter(outside) {
+            miss(own(), format!("{number} is out of range"));
+        }
+        if let Value::Array(list) = value {
+            let length = list.len() as u64;
+            if self.lengths.0.is_some_and(|least| length < least) || self.lengths.1.is_some_and(|most| length > most) {
+                miss(own(), format!("has {length} items"));
+            }
+        }
+        if let Value::Object(map) = value {
+            for name in self.required.iter().filter(|name| !map.contains_key(*name)) {
+                miss(format!("{path}/{}", escaped(name)), "is required but missing".to_owned());
+            }
+            for name in map.keys().filter(|name| self.closed && !self.properties.contains_key(*name)) {
+                miss(format!("{path}/{}", escaped(name)), "is not allowed".to_owned());
+            }
+        }
+    }
+
+    /// What a client that keeps this schema of a *request* would find broken under a newer one: fields newly
+    /// required, types or values no longer allowed, fields no longer allowed.
+    #[must_use]
+    pub fn refused_by(&self, newer: &Self) -> Vec<Unmet> {
+        let mut unmet = Vec::new();
+        let mut open = vec![(String::new(), self, newer)];
+        while let Some((path, old, new)) = open.pop() {
+            let place = |name: &str| format!("{path}/{}", escaped(name));
+            let mut miss = |path: String, why: &str| unmet.push(Unmet { path, why: why.to_owned() });
+            for name in new.required.difference(&old.required) {
+                miss(place(name), "is newly required");
+            }
+            if !new.types.is_empty() && (old.types.is_empty() || old.types.iter().any(|name| !new.types.contains(name)))
+            {
+                miss(path.clone(), "allows fewer types");
+            }
+            let fewer =
+                |new: &Vec<Value>| old.values.as_ref().is_none_or(|old| old.iter().any(|value| !new.contains(value)));
+            if new.values.as_ref().is_some_and(fewer) {
+                miss(path.clone(), "allows fewer values");
+            }
+            let narrower = |old: Option<f64>, new: Option<f64>, sign: f64| {
+                new.is_some_and(|new| old.is_none_or(|old| old * sign < new * sign))
+            };
+            if narrower(old.minimum, new.minimum, 1.0) || narrower(old.maximum, new.maximum, -1.0) {
+                miss(path.clone(), "allows a smaller range");
+            }
+            if new.closed {
+                let gone = old.properties.keys().filter(|name| !new.properties.contains_key(*name));
+                gone.for_each(|name| miss(place(name), "is no longer allowed"));
+            }
+            let both = old.properties.iter().filter_map(|(name, old)| Some((name, old, new.properties.get(name)?)));
+            open.extend(both.map(|(name, old, new)| (place(name), old, new)));
+            if let (Some(old), Some(new)) = (&old.items, &new.items) {
+                open.push((format!("{path}/items"), old, new));
+            }
+        }
+        unmet.sort_by(|one, other| (&one.path, &one.why).cmp(&(&other.path, &other.why)));
+        unmet
+    }
+}
+
+fn is_of(value: &Value, name: &str) -> bool {
+    match name {
+        "null" => value.is_null(),
+        "boolean" => value.is_boolean(),
+        "number" => value.is_number(),
+        "integer" => value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|number| number.fract() == 0.0),
+        "string" => value.is_string(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Schema;
+    use serde_json::{Value, json};
+
+    fn schema(value: &Value) -> Schema {
+        Schema::parse(value).unwrap()
+    }
+
+    #[test]
+    fn what_does_not_keep_the_schema_is_named_by_path() {
+        let schema = schema(
+            &json!({"type": "object", "required": ["id", "list"], "additionalProperties": false, "properties": {
+            "id": {"type": "string"}, "list": {"type": "array", "minItems": 1, "items": {"type": "integer", "maximum": 9}}}}),
+        );
+        assert!(schema.check(&json!({"id": "a", "list": [1, 9, 2.0]})).is_empty());
+        let paths =
+            |document: Value| -> Vec<String> { schema.check(&document).into_iter().map(|one| one.path).collect() };
+        assert_eq!(paths(json!({"id": 1, "list": []})), ["/id", "/list"]);
+        assert_eq!(paths(json!({"list": [10, "x"], "z": 1})), ["/id", "/list/0", "/list/1", "/z"]);
+        assert_eq!(paths(json!(null)), [""]);
+    }
+
+    #[test]
+    fn a_keyword_that_is_not_supported_is_refused_and_not_ignored() {
+        for bad in [json!({"oneOf": []}), json!({"properties": {"a": {"pattern": "x"}}}), json!({"type": 1}), json!([])]
+        {
+            assert!(Schema::parse(&bad).is_err(), "{bad}");
+        }
+        let mut deep = json!({});
+        (0..100).for_each(|_| deep = json!({"items": deep}));
+        assert!(Schema::parse(&deep).is_err());
+    }
+
+    #[test]
+    fn requests_that_used_to_be_fine_are_found_to_be_refused() {
+        let old = schema(
+            &json!({"required": ["a"], "properties": {"a": {"type": ["string", "null"]}, "b": {"enum": [1, 2]}}}),
+        );
+        let check = |new: Value, expected: &[&str]| {
+            let found: Vec<String> =
+                old.refused_by(&schema(&new)).into_iter().map(|one| format!("{} {}", one.path, one.why)).collect();
+            assert_eq!(found, expected);
+        };
+        check(
+            json!({"required": ["a"], "properties": {"a": {"type": ["string", "null", "number"]}, "b": {}, "c": {}}}),
+            &[],
+        );
+        check(json!({"required": ["a", "c"], "properties": {"a": {}, "b": {}}}), &["/c is newly required"]);
+        check(
+            json!({"properties": {"a": {"type": "string"}, "b": {"enum": [1]}}}),
+            &["/a allows fewer types", "/b allows fewer values"],
+        );
+    }
+}

@@ -1,0 +1,167 @@
+//! Recording from threads and futures, legality, and both spellings.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use super::{End, History, HistoryError, Recorder};
+use crate::history::queue::{self, Queue};
+use crate::history::register::{Call, Register, Reply};
+use crate::history::transactions::{ListAppend, RwRegister, Step};
+
+fn sample() -> History<Register> {
+    let mut history = History::new();
+    history.invoke(0, Call::write("x", 1)).unwrap();
+    history.invoke(1, Call::read("x")).unwrap();
+    history.complete(1, End::Ok(Reply::Value(None))).unwrap();
+    history.complete(0, End::Ok(Reply::Done)).unwrap();
+    history.call(2, Call::CompareAndSet(7.into(), -1, 2), End::Fail).unwrap();
+    history.invoke(3, Call::write("x", 5)).unwrap();
+    history
+}
+
+#[test]
+fn illegal_histories_cannot_be_written() {
+    let mut history = sample();
+    assert_eq!(history.invoke(3, Call::read("x")), Err(HistoryError::StillOpen { process: 3 }));
+    assert_eq!(history.complete(9, End::Fail), Err(HistoryError::NotInvoked { process: 9 }));
+    assert_eq!(history.complete(0, End::Fail), Err(HistoryError::NotInvoked { process: 0 }), "answered twice");
+    assert!(matches!(history.complete(3, End::Ok(Reply::Value(None))), Err(HistoryError::Unfit { process: 3, .. })));
+    history.complete(3, End::Info).unwrap();
+    assert_eq!(history.invoke(3, Call::read("x")), Err(HistoryError::Retired { process: 3 }));
+    assert_eq!(history.operations().len(), 4, "what was refused left no trace");
+}
+
+#[test]
+fn both_spellings_bring_back_the_same_history() {
+    let history = sample();
+    assert_eq!(History::from_json(&history.to_json()), Ok(history.clone()));
+    assert_eq!(History::from_edn(&history.to_edn()), Ok(history));
+    let mut lists = History::<ListAppend>::new();
+    let call = vec![Step::read("x"), Step::append(3, 4), Step::read(3)];
+    lists.call(0, call, End::Ok(vec![vec![], vec![1, 4]])).unwrap();
+    assert_eq!(History::from_edn(&lists.to_edn()), Ok(lists.clone()));
+    assert!(lists.to_edn().contains("[[:r \"x\" []] [:append 3 4] [:r 3 [1 4]]]"), "{}", lists.to_edn());
+    let mut queue = History::<Queue>::new();
+    queue.call(0, queue::Call::Drain, End::Ok(queue::Reply::Elements(vec!["a".into(), 2.into()]))).unwrap();
+    assert_eq!(History::from_json(&queue.to_json()), Ok(queue));
+}
+
+#[test]
+fn jepsens_own_spelling_is_read() {
+    let edn = "[{:index 0, :time 12, :type :invoke, :process 0, :f :txn, :value [[:w :x 1] [:r :y nil]]} ; a comment\n\
+               #jepsen.history.Op{:type :info, :process :nemesis, :f :kill, :value #{\"n1\"}}\n\
+               {:index 1, :time 15, :type :ok, :process 0, :f :txn, :value [[:w :x 1] [:r :y 3N]], :extra (1 2.5 \\a)}]";
+    let history = History::<RwRegister>::from_edn(edn).unwrap();
+    let [operation] = history.operations() else { panic!("{history:?}") };
+    assert_eq!(operation.call, [Step::write("x", 1), Step::read("y")]);
+    assert_eq!((operation.reply(), operation.ended.nanos), (Some(&vec![Some(3)]), 15));
+    let bare = "{:type :invoke, :process 4, :f :cas, :value [1 2]}\n{:type :fail, :process 4, :f :cas, :value [1 2]}";
+    let history = History::<Register>::from_edn(bare).unwrap();
+    assert_eq!(history.operations()[0].call, Call::CompareAndSet(0.into(), 1, 2));
+}
+
+#[test]
+fn torn_and_malformed_texts_are_typed_errors() {
+    let json = sample().to_json();
+    let read = |text: &str| History::<Register>::from_json(text).unwrap_err();
+    for cut in 2..20 {
+        let lines = json.lines().count();
+        assert_eq!(read(&json[..json.len() - cut]), HistoryError::Torn { line: lines }, "cut {cut}");
+    }
+    let torn_inside = json.replacen("}\n", "\n", 1);
+    assert!(matches!(read(&torn_inside), HistoryError::Malformed { line: 1, .. }), "only the end can be torn");
+    for (text, expected) in [
+        ("[1]", "event 1: no event: it has no type"),
+        (r#"{"type":"ok","process":0,"f":"read","value":null}"#, "process 0 has an answer to what it never asked"),
+        (r#"{"type":"invoke","process":-1,"f":"read","value":null}"#, "event 1: it has no process"),
+        (r#"{"type":"what","process":1,"f":"read","value":null}"#, "event 1: `what` is no type of event"),
+        (
+            r#"{"type":"invoke","process":1,"f":"append","value":1}"#,
+            "event 1: `append` of `1` is no call of a register",
+        ),
+        (r#"{"type":"invoke","process":1,"f":"write","value":1.5}"#, "event 1: `1.5` is no whole number of 64 bits"),
+    ] {
+        assert_eq!(read(text).to_string(), expected);
+    }
+    let edn = sample().to_edn();
+    let read = |text: &str| History::<Register>::from_edn(text).unwrap_err();
+    assert_eq!(read(&edn[..edn.len() - 3]), HistoryError::Torn { line: edn.lines().count() });
+    assert!(matches!(read(&"[".repeat(100_000)), HistoryError::Malformed { .. }), "deep nesting does not overflow");
+    assert!(matches!(read("{:type}"), HistoryError::Malformed { .. }));
+    assert!(matches!(read("]"), HistoryError::Malformed { .. }));
+}
+
+#[test]
+fn threads_are_recorded_in_one_order() {
+    let recorder = Recorder::<Register>::new();
+    let cell = Arc::new(Mutex::new(None));
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (recorder, cell) = (recorder.clone(), Arc::clone(&cell));
+            scope.spawn(move || {
+                let mut process = recorder.process();
+                for n in 0..500 {
+                    let pending = process.invoke(Call::write("x", thread * 1_000 + n));
+                    *cell.lock().unwrap() = Some(thread * 1_000 + n);
+                    pending.ok(Reply::Done);
+                    let pending = process.invoke(Call::read("x"));
+                    let value = *cell.lock().unwrap();
+                    pending.ok(Reply::Value(value));
+                }
+            });
+        }
+    });
+    let history = recorder.history();
+    assert_eq!(history.operations().len(), 4_000);
+    let verdict = history.judge(&crate::history::Budget::default());
+    assert!(verdict.outcome().is_pass(), "{}", verdict.outcome());
+}
+
+/// Polls a future once.
+fn poll<T>(future: impl Future<Output = T>) -> Poll<T> {
+    pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+#[test]
+fn a_dropped_future_has_an_unknown_end_and_its_process_a_new_number() {
+    let recorder = Recorder::<Register>::new();
+    let mut process = recorder.process();
+    let first = process.id();
+    let never = process.observe(Call::write("x", 1), std::future::pending::<()>(), |()| End::Ok(Reply::Done));
+    assert!(poll(never).is_pending()); // and dropped
+    assert_ne!(process.id(), first);
+    let done = process.observe(Call::write("x", 2), std::future::ready(3), |_| End::Ok(Reply::Done));
+    assert_eq!(poll(done), Poll::Ready(3));
+    drop(process.invoke(Call::read("x")));
+    process.invoke(Call::read("x")).ok(Reply::Done); // no answer to a reading
+    process.invoke(Call::read("x")).fail();
+    let ends: Vec<End<Reply>> = recorder.history().operations().iter().map(|o| o.end.clone()).collect();
+    assert_eq!(ends, [End::Info, End::Ok(Reply::Done), End::Info, End::Info, End::Fail]);
+}
+
+#[test]
+fn the_journal_holds_every_event_as_it_happens() {
+    let lines = Arc::new(Mutex::new(String::new()));
+    let journal = Arc::clone(&lines);
+    let recorder = Recorder::<Register>::journal(
+        || Duration::from_micros(3),
+        move |line| {
+            let mut lines = journal.lock().unwrap();
+            lines.push_str(line);
+            lines.push('\n');
+        },
+    );
+    let mut process = recorder.process();
+    process.invoke(Call::write("x", 1)).ok(Reply::Done);
+    let pending = process.invoke(Call::read("x"));
+    let text = lines.lock().unwrap().clone();
+    assert_eq!(text.lines().count(), 3, "the call that is under way is there already:\n{text}");
+    assert!(text.contains(r#""time":3000"#));
+    drop(pending);
+    let read = History::<Register>::from_json(&lines.lock().unwrap()).unwrap();
+    assert_eq!(read.operations()[1].end, End::Info);
+    assert_eq!(read.operations()[0].ended.nanos, 3_000);
+}

@@ -1,0 +1,108 @@
+//! The register judge against the definition, and what it says.
+
+use super::{Call, Effect, Register, Reply, Span, search_key, zones};
+use crate::history::linear::Linearity;
+use crate::history::{Budget, End, History};
+
+/// A generator of numbers below a bound.
+fn numbers(mut seed: u64) -> impl FnMut(u64) -> u64 {
+    move |bound| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % bound
+    }
+}
+
+#[test]
+fn zones_and_search_agree_on_random_histories() {
+    let mut draw = numbers(11);
+    let mut refuted = 0;
+    for round in 0..20_000 {
+        let mut order: Vec<u64> = (1..15).collect();
+        // Nearly sequential, so that both verdicts occur.
+        for n in 0..13 {
+            let with = (n + draw(4) as usize).min(13);
+            order.swap(n, with);
+        }
+        let mut written = 0;
+        let spans: Vec<Span> = order
+            .chunks(2)
+            .map(|pair| {
+                let kind = match draw(2) {
+                    0 => {
+                        written += 1;
+                        Effect::Write(written)
+                    }
+                    _ => Effect::Read(Some(draw(4) as i64).filter(|value| *value > 0)),
+                };
+                let is_unknown = matches!(kind, Effect::Write(_)) && draw(6) == 0;
+                let ended = if is_unknown { u64::MAX } else { pair[0].max(pair[1]) };
+                Span { invoked: pair[0].min(pair[1]), ended, kind }
+            })
+            .collect();
+        let fast = zones::refute(&spans).is_some();
+        let slow = matches!(search_key(&spans, &Budget::default()), Linearity::Refuted { .. });
+        assert_eq!(fast, slow, "round {round}: {spans:?}");
+        refuted += usize::from(slow);
+    }
+    assert!((2_000..18_000).contains(&refuted), "{refuted} of 20,000: one side is hardly tried");
+}
+
+fn sequence(calls: &[(Call, End<Reply>)]) -> History<Register> {
+    let mut history = History::new();
+    for (n, (call, end)) in calls.iter().enumerate() {
+        history.call(n as u64, call.clone(), end.clone()).unwrap();
+    }
+    history
+}
+
+fn write(value: i64) -> (Call, End<Reply>) {
+    (Call::write("x", value), End::Ok(Reply::Done))
+}
+
+fn read(value: i64) -> (Call, End<Reply>) {
+    (Call::read("x"), End::Ok(Reply::Value(Some(value))))
+}
+
+#[test]
+fn stale_phantom_refused_and_lost_values_are_violations() {
+    let judge = |calls: &[(Call, End<Reply>)]| sequence(calls).judge(&Budget::default()).outcome();
+    assert!(judge(&[write(1), read(1), write(2), read(2)]).is_pass());
+    assert!(judge(&[write(1), (Call::write("x", 2), End::Info), read(1), read(2)]).is_pass());
+    assert!(judge(&[write(1), write(2), read(1)]).is_fail(), "stale");
+    assert!(judge(&[write(1), read(7)]).is_fail(), "phantom");
+    assert!(judge(&[write(1), (Call::write("x", 2), End::Fail), read(2)]).is_fail(), "refused");
+    assert!(judge(&[write(1), (Call::read("x"), End::Ok(Reply::Value(None))), read(1)]).is_fail(), "lost");
+    assert!(judge(&[write(1), (Call::write("x", 2), End::Info), read(2), read(1)]).is_fail(), "back again");
+}
+
+#[test]
+fn compare_and_set_and_repeated_values_are_searched() {
+    let swap = |old, new, end| (Call::CompareAndSet("x".into(), old, new), end);
+    let judge = |calls: &[(Call, End<Reply>)]| sequence(calls).judge(&Budget::default());
+    let good = judge(&[write(1), swap(1, 2, End::Ok(Reply::Done)), read(2), write(1), read(1)]);
+    assert!(good.outcome().is_pass() && good.without_search == 0);
+    let bad = judge(&[write(1), swap(3, 2, End::Ok(Reply::Done)), read(2)]);
+    assert!(bad.outcome().is_fail());
+    assert!(judge(&[write(1), swap(1, 2, End::Info), read(1), read(2)]).outcome().is_pass());
+    assert!(judge(&[write(1), swap(1, 2, End::Fail), read(2)]).outcome().is_fail());
+}
+
+#[test]
+fn witness_names_the_operations_that_contradict() {
+    let verdict = sequence(&[write(1), write(2), read(1)]).judge(&Budget::default());
+    assert_eq!(
+        verdict.outcome().detail(),
+        "1 not linearizable: x by #0 process 0: write [\"x\",1] (ok), #2 process 1: write [\"x\",2] (ok), \
+         #4 process 2: read [\"x\",1] (ok)"
+    );
+}
+
+#[test]
+fn nothing_read_and_nothing_decided_are_no_evidence() {
+    assert!(History::<Register>::new().judge(&Budget::default()).outcome().is_no_evidence());
+    assert!(sequence(&[write(1), write(2)]).judge(&Budget::default()).outcome().is_no_evidence());
+    let searched = sequence(&[write(1), write(1), read(1)]);
+    let outcome = searched.judge(&Budget::default().states(1)).outcome();
+    assert_eq!(outcome.detail(), "1 of 1 keys undecided, first x after 1 states");
+    assert!(outcome.is_no_evidence());
+}

@@ -1,0 +1,220 @@
+//! What is common to judging lists and registers: names become numbers, findings are collected.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
+
+use super::anomaly::{Anomaly, Class, Order};
+use super::graph::{Edges, SESSION, TIME};
+use super::{Step, Transactional};
+use crate::history::record::{End, Key, Operation};
+
+/// No transaction: an element that was refused, or that nobody wrote.
+pub(super) const NOBODY: u32 = u32::MAX;
+
+/// What was found: how often, and the first of each.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    pub(super) seen: BTreeMap<Anomaly, (usize, Evidence)>,
+    /// True when the budget ended before every shape was ruled out.
+    pub(super) is_incomplete: bool,
+}
+
+/// What a finding rests on.
+#[derive(Debug)]
+pub(super) enum Evidence {
+    /// Transactions by index, and a sentence.
+    Text(Vec<u32>, String),
+    /// A cycle: transactions, each with the kind of the edge that leaves it.
+    Cycle(Vec<(u32, u8)>),
+}
+
+impl Findings {
+    pub(super) fn text(&mut self, class: Class, transactions: &[u32], text: impl FnOnce() -> String) {
+        let entry = self.seen.entry(class.into());
+        entry
+            .and_modify(|(times, _)| *times += 1)
+            .or_insert_with(|| (1, Evidence::Text(transactions.to_vec(), text())));
+    }
+
+    pub(super) fn cycle(&mut self, anomaly: Anomaly, cycle: Vec<(u32, u8)>) {
+        self.seen.entry(anomaly).and_modify(|(times, _)| *times += 1).or_insert_with(|| (1, Evidence::Cycle(cycle)));
+    }
+}
+
+/// A fast hash for keys: a history is trusted not to attack its own test.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Fold(u64);
+
+impl Hasher for Fold {
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u8(&mut self, n: u8) {
+        self.write_u64(u64::from(n));
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        self.0 = (self.0.rotate_left(5) ^ n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write_i64(&mut self, n: i64) {
+        self.write_u64(n as u64);
+    }
+
+    fn write_isize(&mut self, n: isize) {
+        self.write_u64(n as u64);
+    }
+}
+
+type Numbers<'h> = HashMap<&'h Key, u32, BuildHasherDefault<Fold>>;
+
+/// A write of a value under a key, by its transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Write {
+    pub(super) key: u32,
+    pub(super) value: i64,
+    pub(super) by: u32,
+    /// True when the same transaction wrote to the key again later.
+    pub(super) is_intermediate: bool,
+}
+
+/// A history with numbers for names.
+pub(super) struct Numbered<'h> {
+    /// Keys by number.
+    pub(super) names: Vec<&'h Key>,
+    /// The key of every step, over all operations in turn.
+    pub(super) keys: Vec<u32>,
+    /// Where each operation's steps begin in `keys`.
+    pub(super) first: Vec<u32>,
+    /// All writes, refused ones included, by key and value.
+    pub(super) writes: Vec<Write>,
+    /// Where each key's writes begin.
+    pub(super) writes_of: Vec<u32>,
+    /// Values written more than once under one key: the key's name, the value.
+    pub(super) repeated: Vec<(&'h Key, i64)>,
+}
+
+impl<'h> Numbered<'h> {
+    pub(super) fn of<K: Transactional>(operations: &'h [Operation<K>]) -> Self {
+        let mut numbers = Numbers::default();
+        let steps = operations.iter().map(|operation| operation.call.len()).sum();
+        let mut numbered = Self {
+            names: Vec::new(),
+            keys: Vec::with_capacity(steps),
+            first: Vec::with_capacity(operations.len() + 1),
+            writes: Vec::new(),
+            writes_of: Vec::new(),
+            repeated: Vec::new(),
+        };
+        for (n, operation) in operations.iter().enumerate() {
+            let first = numbered.keys.len();
+            numbered.first.push(first as u32);
+            for step in &operation.call {
+                let names = &mut numbered.names;
+                let number = *numbers.entry(step.key()).or_insert_with(|| {
+                    names.push(step.key());
+                    names.len() as u32 - 1
+                });
+                numbered.keys.push(number);
+            }
+            let keys = &numbered.keys[first..];
+            for (at, step) in operation.call.iter().enumerate() {
+                if let Step::Write(_, value) = step {
+                    let is_again = |(key, step): (&u32, &Step)| *key == keys[at] && matches!(step, Step::Write(..));
+                    let is_intermediate = keys.iter().zip(&operation.call).skip(at + 1).any(is_again);
+                    numbered.writes.push(Write { key: keys[at], value: *value, by: n as u32, is_intermediate });
+                }
+            }
+        }
+        numbered.first.push(numbered.keys.len() as u32);
+        numbered.sort();
+        numbered
+    }
+
+    fn sort(&mut self) {
+        self.writes.sort_unstable();
+        let repeats =
+            self.writes.windows(2).filter(|pair| (pair[0].key, pair[0].value) == (pair[1].key, pair[1].value));
+        self.repeated = repeats.map(|pair| (self.names[pair[0].key as usize], pair[0].value)).collect();
+        self.writes_of = vec![0; self.names.len() + 1];
+        for write in &self.writes {
+            self.writes_of[write.key as usize + 1] += 1;
+        }
+        for key in 0..self.names.len() {
+            self.writes_of[key + 1] += self.writes_of[key];
+        }
+    }
+
+    /// All writes under a key, by value.
+    pub(super) fn writes_to(&self, key: u32) -> &[Write] {
+        &self.writes[self.writes_of[key as usize] as usize..self.writes_of[key as usize + 1] as usize]
+    }
+
+    /// The index of a write among all.
+    pub(super) fn find(&self, key: u32, value: i64) -> Option<usize> {
+        let found = self.writes_to(key).binary_search_by_key(&value, |write| write.value).ok()?;
+        Some(self.writes_of[key as usize] as usize + found)
+    }
+
+    /// The steps of an operation, each with its key's number.
+    pub(super) fn steps<'o, K: Transactional>(
+        &'o self,
+        operation: &'o Operation<K>,
+        n: usize,
+    ) -> impl Iterator<Item = (u32, &'o Step)> + 'o {
+        let keys = &self.keys[self.first[n] as usize..self.first[n + 1] as usize];
+        keys.iter().copied().zip(&operation.call)
+    }
+}
+
+/// True when a transaction was refused for certain.
+pub(super) fn is_refused<K: Transactional>(operation: &Operation<K>) -> bool {
+    matches!(operation.end, End::Fail)
+}
+
+/// Edges of the order that is asked for: each process's, and the transitive reduction of real time.
+pub(super) fn link_order<K: Transactional>(operations: &[Operation<K>], order: Order, edges: &mut Edges) {
+    if order >= Order::Session {
+        let mut last: HashMap<u64, u32> = HashMap::new();
+        for (n, operation) in operations.iter().enumerate().filter(|(_, operation)| !is_refused(*operation)) {
+            if let Some(before) = last.insert(operation.process, n as u32) {
+                edges.link(before, n as u32, SESSION);
+            }
+        }
+    }
+    if order < Order::RealTime {
+        return;
+    }
+    let events = operations.iter().map(|operation| operation.invoked.order + 1).max().unwrap_or(0);
+    let ends = operations.iter().filter(|operation| operation.is_ok()).map(|operation| operation.ended.order + 1).max();
+    // What happens at each event: an invocation, an end, or nothing of interest.
+    let mut at: Vec<(u32, bool)> = vec![(NOBODY, false); events.max(ends.unwrap_or(0)) as usize];
+    for (n, operation) in operations.iter().enumerate().filter(|(_, operation)| !is_refused(*operation)) {
+        at[operation.invoked.order as usize] = (n as u32, false);
+        if operation.is_ok() {
+            at[operation.ended.order as usize] = (n as u32, true);
+        }
+    }
+    // What has ended, and is not before something else that has.
+    let mut frontier: Vec<u32> = Vec::new();
+    for (n, is_end) in at.into_iter().filter(|(n, _)| *n != NOBODY) {
+        if is_end {
+            let begun = operations[n as usize].invoked.order;
+            frontier.retain(|before| operations[*before as usize].ended.order > begun);
+            frontier.push(n);
+        } else {
+            for before in &frontier {
+                edges.link(*before, n, TIME);
+            }
+        }
+    }
+}

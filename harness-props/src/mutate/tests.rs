@@ -1,0 +1,130 @@
+//! The kill matrix of our own rules, and valid plans by the thousand.
+
+use super::{KillMatrix, break_rule, drills, migrations, plans, slates, timelines};
+use crate::contract;
+use crate::generate::{PlanConfig, Random, SlateConfig, drill, migration, plan, slate, timeline};
+use crate::plan::{PlanValidator, rules};
+use crate::rule::{Rule, Subject, Validator};
+use crate::solution::{self, SlateValidator};
+
+/// Mutants per rule: 10,000 in full form, told by `HARNESS_ROUNDS`.
+fn rounds() -> usize {
+    crate::env::rounds(100)
+}
+
+#[test]
+fn every_plan_rule_has_its_mutator() {
+    let codes = |list: Vec<String>| list;
+    let of_rules = codes(rules().iter().map(|rule| rule.code().to_owned()).collect());
+    let of_mutators = codes(plans().iter().map(|mutator| mutator.code().to_owned()).collect());
+    assert_eq!(of_rules, of_mutators);
+    assert_eq!(of_rules.len(), 67);
+}
+
+#[test]
+fn every_mutant_is_caught_by_its_rule_alone_at_its_path() {
+    let config = PlanConfig::default().steps(3..=12);
+    let validator = PlanValidator::full().without("P004");
+    let matrix = KillMatrix::new(rounds(), 11)
+        .subjects(move |random| plan(&config, random))
+        .mutators(plans().into_iter().filter(|mutator| mutator.code() != "P004"))
+        .judge(|plan| validator.check(plan).codes(""));
+    matrix.assert_complete();
+}
+
+#[test]
+fn every_mutant_is_caught_in_plans_listed_in_order_too() {
+    let config = PlanConfig::default().steps(3..=12).shuffled(false);
+    let validator = PlanValidator::full();
+    let matrix = KillMatrix::new(rounds() / 2, 12)
+        .subjects(move |random| plan(&config, random))
+        .mutators(plans())
+        .judge(|plan| validator.check(plan).codes(""));
+    matrix.assert_complete();
+}
+
+#[test]
+fn valid_plans_are_never_accused_and_all_rules_run() {
+    let config = PlanConfig::default();
+    let validator = PlanValidator::full().without("P004");
+    let mut random = Random::new(13);
+    let mut skipped = std::collections::BTreeMap::<String, usize>::new();
+    let count = rounds() * 100;
+    for round in 0..count {
+        let plan = plan(&config, &mut random);
+        let report = validator.check(&plan);
+        assert!(report.is_clean(), "round {round}: {report}\n{}", plan.to_json());
+        report.skipped.into_iter().for_each(|skip| *skipped.entry(skip.rule).or_default() += 1);
+    }
+    skipped.remove("P004");
+    assert!(skipped.values().all(|times| *times < count * 3 / 4), "some rule hardly ever runs: {skipped:?}");
+}
+
+#[test]
+fn undoing_a_defect_restores_validity() {
+    let mut random = Random::new(14);
+    let config = PlanConfig::default().steps(4..=9);
+    let validator = PlanValidator::full().without("P004");
+    for rule in rules().iter().filter(|rule| rule.code() != "P004") {
+        let broken = (0..2_000).find_map(|_| {
+            let plan = plan(&config, &mut random);
+            break_rule(rule.code(), &plan, &mut random)
+        });
+        let broken = broken.unwrap_or_else(|| panic!("{} never applied", rule.code()));
+        assert!(!validator.check(&broken.subject).is_clean());
+        assert!(validator.check(&broken.undo()).is_clean());
+    }
+}
+
+#[test]
+fn the_catalogue_has_102_rules() {
+    let count = |prefix: &str, codes: Vec<String>| codes.iter().filter(|code| code.starts_with(prefix)).count();
+    fn codes<T>(rules: &[Rule<T>]) -> Vec<String> {
+        rules.iter().map(|rule| rule.code().to_owned()).collect()
+    }
+    let all = [
+        count("P", codes(&rules())),
+        count("S", codes(&solution::rules())),
+        count("B", codes(&contract::rules())),
+        count("F", codes(&solution::drill_rules())),
+        count("T", codes(&solution::timeline_rules())),
+    ];
+    assert_eq!(all, [67, 24, 4, 4, 3]);
+}
+
+fn proven<S: Subject + Clone>(
+    rules: &[Rule<S>],
+    mutators: Vec<super::Mutator<S>>,
+    draw: impl Fn(&mut Random) -> S + 'static,
+) {
+    let codes: Vec<&str> = rules.iter().map(Rule::code).collect();
+    assert_eq!(codes, mutators.iter().map(super::Mutator::code).collect::<Vec<_>>());
+    let validator = Validator::new(rules.to_vec());
+    let matrix =
+        KillMatrix::new(rounds(), 15).subjects(draw).mutators(mutators).judge(|one| validator.check(one).codes(""));
+    matrix.assert_complete();
+}
+
+#[test]
+fn every_mutant_of_a_slate_is_caught_by_its_rule_alone_at_its_path() {
+    let config = SlateConfig::default();
+    proven(&solution::rules(), slates(), move |random| slate(&config, random));
+}
+
+#[test]
+fn every_mutant_of_drills_timelines_and_migrations_is_caught() {
+    proven(&solution::drill_rules(), drills(), drill);
+    proven(&solution::timeline_rules(), timelines(), timeline);
+    proven(&contract::rules(), migrations(), migration);
+}
+
+#[test]
+fn valid_slates_are_never_accused() {
+    let validator = SlateValidator::standard();
+    let mut random = Random::new(16);
+    for round in 0..rounds() * 10 {
+        let slate = slate(&SlateConfig::default().solutions(1..=6), &mut random);
+        let report = validator.check(&slate);
+        assert!(report.is_clean(), "round {round}: {report}");
+    }
+}

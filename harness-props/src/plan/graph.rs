@@ -1,0 +1,261 @@
+//! Orders, cycles and reachability. Nothing here recurses: a chain of a million steps is a loop, not a stack.
+
+use std::collections::VecDeque;
+
+use super::view::{NOWHERE, View};
+
+/// Components up to this size get a breadth-first search from every step, so that their shortest cycle is proven.
+const PROVEN: usize = 2_000;
+/// Steps of a bigger component that a search starts from.
+const TRIED: usize = 4;
+const UNSEEN: u32 = u32::MAX;
+
+/// The steps in an order in which each stands after what it waits for. Dependencies of a step on itself and dangling
+/// ones are left out of it: they have rules of their own.
+#[derive(Debug, Clone, Default)]
+pub struct Order {
+    sequence: Vec<u32>,
+    components: Vec<Vec<u32>>,
+}
+
+impl Order {
+    /// Computes the order (Kahn 1962), and for what is left the strongly connected components (Tarjan 1972).
+    pub(crate) fn of(view: &View) -> Self {
+        let count = view.len();
+        let earlier =
+            |step: usize| view.targets[view.edges(step)].iter().all(|on| *on == NOWHERE || *on as usize <= step);
+        if (0..count).all(earlier) {
+            return Self { sequence: (0..count as u32).collect(), components: Vec::new() };
+        }
+        let mut dependents = vec![0_u32; count];
+        for step in 0..count {
+            for on in real(view, step) {
+                dependents[on] += 1;
+            }
+        }
+        // From the ends backwards: this needs the lists of what is waited for, and no second graph.
+        let mut sequence: Vec<u32> = (0..count as u32).rev().filter(|step| dependents[*step as usize] == 0).collect();
+        let mut next = 0;
+        while next < sequence.len() {
+            let step = sequence[next] as usize;
+            next += 1;
+            for on in real(view, step) {
+                dependents[on] -= 1;
+                if dependents[on] == 0 {
+                    sequence.push(on as u32);
+                }
+            }
+        }
+        sequence.reverse();
+        let components = if sequence.len() == count { Vec::new() } else { components(view, &dependents) };
+        Self { sequence, components }
+    }
+
+    /// The steps in order, or nothing if there is a cycle.
+    #[must_use]
+    pub fn sequence(&self) -> Option<&[u32]> {
+        self.components.is_empty().then_some(&self.sequence)
+    }
+
+    /// The sets of steps that wait for one another, each sorted.
+    #[must_use]
+    pub fn components(&self) -> &[Vec<u32>] {
+        &self.components
+    }
+}
+
+/// What a step waits for, without itself and without what does not exist.
+fn real(view: &View, step: usize) -> impl Iterator<Item = usize> + '_ {
+    view.targets[view.edges(step)]
+        .iter()
+        .copied()
+        .filter(move |on| *on != NOWHERE && *on as usize != step)
+        .map(|on| on as usize)
+}
+
+/// Strongly connected components of two or more steps among those with open dependents.
+fn components(view: &View, open: &[u32]) -> Vec<Vec<u32>> {
+    let count = view.len();
+    let (mut index, mut low) = (vec![UNSEEN; count], vec![0_u32; count]);
+    let mut on_stack = vec![false; count];
+    let (mut stack, mut calls): (Vec<u32>, Vec<(u32, u32)>) = (Vec::new(), Vec::new());
+    let mut clock = 0;
+    let mut found = Vec::new();
+    for root in (0..count).filter(|step| open[*step] > 0) {
+        if index[root] != UNSEEN {
+            continue;
+        }
+        calls.push((root as u32, 0));
+        while let Some((step, edge)) = calls.pop() {
+            let at = step as usize;
+            if edge == 0 {
+                index[at] = clock;
+                low[at] = clock;
+                clock += 1;
+                stack.push(step);
+                on_stack[at] = true;
+            }
+            let edges = view.edges(at);
+            let mut deeper = false;
+            for position in edges.start + edge as usize..edges.end {
+                let on = view.targets[position];
+                if on == NOWHERE || open[on as usize] == 0 || on == step {
+                    continue;
+                }
+                if index[on as usize] == UNSEEN {
+                    // Come back to this same edge afterwards, and then see what was learnt behind it.
+                    calls.push((step, (position - edges.start) as u32 + 1));
+                    calls.push((on, 0));
+                    deeper = true;
+                    break;
+                }
+                if on_stack[on as usize] {
+                    low[at] = low[at].min(index[on as usize]);
+                }
+            }
+            if deeper {
+                continue;
+            }
+            if low[at] == index[at] {
+                let start = stack.iter().rposition(|member| *member == step).unwrap_or(0);
+                let mut component = stack.split_off(start);
+                component.iter().for_each(|member| on_stack[*member as usize] = false);
+                if component.len() > 1 {
+                    component.sort_unstable();
+                    found.push(component);
+                }
+            }
+            if let Some((parent, _)) = calls.last() {
+                low[*parent as usize] = low[*parent as usize].min(low[at]);
+            }
+        }
+    }
+    found.sort_unstable();
+    found
+}
+
+/// A cycle in the direction "waits for", beginning with its least name; and whether no shorter one exists.
+pub(crate) fn shortest_cycle(view: &View, component: &[u32]) -> (Vec<u32>, bool) {
+    let inside = |step: u32| component.binary_search(&step).ok();
+    let degree = |step: u32| real(view, step as usize).filter(|on| inside(*on as u32).is_some()).count();
+    let proven = component.len() <= PROVEN || component.iter().all(|step| degree(*step) == 1);
+    let starts: Vec<u32> = if component.len() <= PROVEN {
+        component.to_vec()
+    } else {
+        let mut by_degree: Vec<(usize, u32)> = component.iter().map(|step| (degree(*step), *step)).collect();
+        by_degree.sort_unstable();
+        let tried = if proven { 1 } else { TRIED };
+        by_degree.iter().take(tried).map(|(_, step)| *step).collect()
+    };
+    let mut best: Vec<u32> = Vec::new();
+    let mut parent = vec![UNSEEN; component.len()];
+    for start in starts {
+        parent.fill(UNSEEN);
+        let mut open = VecDeque::from([start]);
+        'search: while let Some(step) = open.pop_front() {
+            for on in real(view, step as usize) {
+                let Some(seat) = inside(on as u32) else { continue };
+                if on as u32 == start {
+                    let mut cycle = vec![step];
+                    while let Some(last) = cycle.last().copied().filter(|last| *last != start) {
+                        cycle.push(inside(last).map_or(start, |seat| parent[seat]));
+                    }
+                    cycle.reverse();
+                    if best.is_empty() || cycle.len() < best.len() {
+                        best = cycle;
+                    }
+                    break 'search;
+                }
+                if parent[seat] == UNSEEN {
+                    parent[seat] = step;
+                    open.push_back(on as u32);
+                }
+            }
+        }
+        if best.len() == 2 {
+            break;
+        }
+    }
+    let least = (0..best.len()).min_by_key(|at| view.id(best[*at] as usize)).unwrap_or(0);
+    best.rotate_left(least);
+    (best, proven)
+}
+
+/// Who waits for whom, directly or through others, as bits.
+#[derive(Debug, Clone, Default)]
+pub struct Ancestors {
+    words: usize,
+    bits: Vec<u64>,
+}
+
+impl Ancestors {
+    pub(crate) fn of(view: &View, order: &Order) -> Option<Self> {
+        let count = view.len();
+        if count > 4_096 {
+            return None;
+        }
+        let sequence = order.sequence()?;
+        let words = count.div_ceil(64);
+        let mut bits = vec![0_u64; words * count];
+        for step in sequence.iter().map(|step| *step as usize) {
+            for on in real(view, step) {
+                for word in 0..words {
+                    bits[step * words + word] |= bits[on * words + word];
+                }
+                bits[step * words + on / 64] |= 1 << (on % 64);
+            }
+        }
+        Some(Self { words, bits })
+    }
+
+    /// True when `step` waits for `earlier`, directly or through others.
+    #[must_use]
+    pub fn waits_for(&self, step: usize, earlier: usize) -> bool {
+        self.bits[step * self.words + earlier / 64] >> (earlier % 64) & 1 == 1
+    }
+
+    /// How many steps a step waits for.
+    #[must_use]
+    pub fn count(&self, step: usize) -> usize {
+        self.bits[step * self.words..(step + 1) * self.words].iter().map(|word| word.count_ones() as usize).sum()
+    }
+}
+
+/// The most steps of which none waits for another: by Dilworth's theorem (1950) the number of steps less a greatest
+/// matching in the transitive closure.
+pub(crate) fn width(ancestors: &Ancestors, count: usize) -> usize {
+    let mut taken_by = vec![UNSEEN; count];
+    let mut matched = 0;
+    let mut came_from = vec![UNSEEN; count];
+    for root in 0..count {
+        // An augmenting path by breadth first: `came_from[later]` is the earlier step from which it was reached.
+        came_from.fill(UNSEEN);
+        let mut open = VecDeque::from([root as u32]);
+        let mut end = None;
+        'search: while let Some(earlier) = open.pop_front() {
+            for later in 0..count {
+                if came_from[later] != UNSEEN || !ancestors.waits_for(later, earlier as usize) {
+                    continue;
+                }
+                came_from[later] = earlier;
+                if taken_by[later] == UNSEEN {
+                    end = Some(later);
+                    break 'search;
+                }
+                open.push_back(taken_by[later]);
+            }
+        }
+        let Some(mut later) = end else { continue };
+        matched += 1;
+        loop {
+            let earlier = came_from[later];
+            let before = taken_by.iter().position(|taken| *taken == earlier);
+            taken_by[later] = earlier;
+            match before {
+                Some(before) if earlier != root as u32 => later = before,
+                _ => break,
+            }
+        }
+    }
+    count - matched
+}

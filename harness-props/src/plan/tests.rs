@@ -1,0 +1,247 @@
+//! Scale, depth, exact counts, bad input and relations of plan rules.
+
+use super::{Id, Plan, PlanLens, PlanModel, PlanValidator, Policy, Subject, Ticks};
+use crate::env::rounds;
+use crate::generate::{PlanConfig, Random, claim, digraphs, plan};
+use crate::rule::{Report, Rule, Severity};
+
+/// A chain of so many steps, closed to a cycle or not; numbered against the list order.
+fn chain(count: u64, closed: bool) -> super::View {
+    PlanLens::new(move |(): &()| count as usize)
+        .id(move |(), at| count - 1 - at as u64)
+        .after(move |(), at| {
+            let own = count - 1 - at as u64;
+            let before = if own == 0 { closed.then(|| count - 1) } else { Some(own - 1) };
+            before.into_iter().collect::<Vec<_>>()
+        })
+        .number(move |(), at| Some((count - at as u64) as i64))
+        .duration(|(), _| Some(1_i64))
+        .view(&())
+        .unwrap()
+}
+
+fn in_small_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    std::thread::Builder::new().stack_size(2 << 20).spawn(work).unwrap().join().unwrap()
+}
+
+#[test]
+fn a_million_steps_in_a_row_need_no_stack() {
+    let report = in_small_thread(|| {
+        let view = chain(1_000_000, false);
+        let parts = view.len() + view.dependencies();
+        assert!(view.bytes() <= 64 * parts, "{} bytes for {parts} parts", view.bytes());
+        let subject = Subject::new(view.clone(), Policy::default());
+        assert_eq!(subject.critical().unwrap().makespan(), 1_000_000);
+        assert_eq!(subject.critical().unwrap().path(subject.view()).len(), 1_000_000);
+        PlanValidator::standard().allow("P013").check_view(view)
+    });
+    assert!(report.is_clean(), "{report}");
+}
+
+#[test]
+fn a_cycle_of_a_million_steps_is_named() {
+    let report = in_small_thread(|| PlanValidator::standard().check_view(chain(1_000_000, true)));
+    assert_eq!(report.primary().into_iter().collect::<Vec<_>>(), ["P009"], "{report}");
+    assert_eq!(report.violations[0].witness["steps"], 1_000_000);
+    assert_eq!(report.violations[0].witness["shortest"], true);
+    assert!(report.to_string().len() < 10_000, "the report stays readable");
+}
+
+/// OEIS A003024: labelled acyclic digraphs. All of five vertices in full form.
+#[test]
+fn acyclic_digraphs_are_counted_exactly() {
+    let accepted = |vertices: usize, code: &str| {
+        let rule = super::rules().into_iter().find(|rule| rule.code() == code).unwrap();
+        let validator = crate::rule::Validator::new(vec![rule]);
+        digraphs(vertices)
+            .filter(|plan| {
+                let subject = Subject::new(plan.view().unwrap(), Policy::default());
+                validator.check(&subject).is_clean()
+            })
+            .count()
+    };
+    assert_eq!([1, 2, 3, 4].map(|n| accepted(n, "P009")), [1, 3, 25, 543]);
+    assert_eq!(accepted(4, "P007"), 64);
+    if rounds(0) > 0 {
+        assert_eq!(accepted(5, "P009"), 29_281);
+        assert_eq!(accepted(5, "P007"), 1_024);
+    }
+}
+
+#[test]
+fn bad_input_is_reported_and_never_panics() {
+    let codes = |json: &str| -> Vec<String> {
+        let report = PlanValidator::full().check(&Plan::from_json(json).unwrap());
+        report.primary().into_iter().map(str::to_owned).collect()
+    };
+    assert!(codes("{}").contains(&"P001".to_owned()));
+    assert!(
+        codes(r#"{"steps":[{"id":"a","duration":9223372036854775807},{"id":"b","duration":9223372036854775807}]}"#)
+            .contains(&"P027".to_owned())
+    );
+    assert!(
+        codes(r#"{"steps":[{"id":"a","number":-9223372036854775808},{"id":"a","number":0}]}"#)
+            .contains(&"P002".to_owned())
+    );
+    let mixed = codes(r#"{"steps":[{"id":1,"after":["1",1,2,2]},{"id":2,"after":[1]}]}"#);
+    assert!(["P005", "P006", "P008", "P009"].iter().all(|code| mixed.contains(&(*code).to_owned())), "{mixed:?}");
+    for torn in
+        ["", "{", r#"{"steps":[{"id":"a"}"#, r#"{"step":[]}"#, r#"{"steps":[{"id":"a","agnet":"x"}]}"#, "[]", "null"]
+    {
+        assert!(Plan::from_json(torn).is_err(), "{torn}");
+    }
+    for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.5, 1e300, -1e300] {
+        assert!(matches!(Ticks::from(number), Ticks::Refused(_)), "{number}");
+    }
+    assert_eq!(Ticks::from(-0.0), Ticks::Whole(0));
+    assert!(matches!(Ticks::from(std::time::Duration::MAX), Ticks::Refused(_)));
+    // Extreme times, lags and demands.
+    let wild = r#"{"steps":[{"id":"a","duration":9223372036854775807,"start":9223372036854775807,"finish":-9223372036854775808,
+        "demands":[{"resource":"r","amount":9223372036854775807}]},
+        {"id":"b","duration":1,"start":-9223372036854775807,"after":[{"on":"a","lag":-9223372036854775808,"max_lag":9223372036854775807}],
+        "demands":[{"resource":"r","amount":9223372036854775807}]}],
+        "resources":[{"id":"r","capacity":1,"renewable":true}],"deadline":-9223372036854775808,"margin":9223372036854775807,"makespan":0,
+        "recovery_window":0,"max_parallel":-1,"exclusions":[{"one":"a","other":"b","setup":9223372036854775807}]}"#;
+    assert!(codes(wild).contains(&"P027".to_owned()));
+}
+
+#[test]
+fn what_is_not_supplied_is_skipped_and_can_be_demanded() {
+    let view = || chain(3, false);
+    let report = PlanValidator::standard().must_run("P040").check_view(view());
+    assert!(report.is_valid() && report.outcome().is_no_evidence(), "{report}");
+    assert_eq!(report.why_skipped("P040"), Some("needs `rollback`, which is not supplied"));
+    assert!(PlanValidator::standard().must_run("P009").check_view(view()).outcome().is_pass());
+}
+
+#[test]
+fn totals_are_exact_when_lists_are_not() {
+    let steps = (0..300).map(|at| super::Step {
+        id: Id::Number(at),
+        after: vec![Id::Number(999).into()],
+        ..Default::default()
+    });
+    let plan = Plan { steps: steps.collect(), ..Plan::default() };
+    let report = PlanValidator::standard().listed(5).check(&plan);
+    assert_eq!(report.totals["P005"], 300);
+    assert_eq!(report.violations.iter().filter(|one| one.rule == "P005").count(), 5);
+    assert!(report.to_string().contains("P005: 5 of 300 listed"), "{report}");
+}
+
+/// The order in which rules stand in the registry, and the checks before, change nothing.
+#[test]
+fn reports_do_not_depend_on_order_or_history() {
+    let mut random = Random::new(40);
+    let forward = crate::rule::Validator::new(super::rules());
+    let backward = crate::rule::Validator::new(super::rules().into_iter().rev().collect::<Vec<Rule<_>>>());
+    for _ in 0..50 {
+        let mut plan = plan(&PlanConfig::default(), &mut random);
+        plan.steps.iter_mut().for_each(|step| step.title = None);
+        let subject = Subject::new(plan.view().unwrap(), Policy::default());
+        let text = |report: &Report| serde_json::to_string(report).unwrap();
+        let first = text(&forward.check(&subject));
+        assert_eq!(first, text(&backward.check(&subject)));
+        assert_eq!(first, text(&forward.check(&subject)));
+    }
+}
+
+/// Everything that is reported, without the places in the list.
+fn essence(report: &Report) -> Vec<(String, String)> {
+    let mut all: Vec<_> = report.violations.iter().map(|one| (one.rule.clone(), one.message.clone())).collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn relations_between_plans_hold() {
+    let mut random = Random::new(41);
+    let makespan = |plan: &Plan| Subject::new(plan.view().unwrap(), Policy::default()).critical().unwrap().makespan();
+    for _ in 0..rounds(300) {
+        let base = plan(&PlanConfig::default(), &mut random);
+        // The order of the list changes nothing but places, of broken plans too.
+        let mut broken = base.clone();
+        broken.steps[0].after.push("nowhere".into());
+        let mut shuffled = broken.clone();
+        random.shuffle(&mut shuffled.steps);
+        let check = |plan: &Plan| PlanValidator::standard().check(plan);
+        assert_eq!(essence(&check(&broken)), essence(&check(&shuffled)));
+        // Without lags and ties, time scales, and backwards is as long as forwards.
+        let mut bare = base.clone();
+        bare.steps.iter_mut().flat_map(|step| &mut step.after).for_each(|link| *link = link.on.clone().into());
+        let mut scaled = bare.clone();
+        for step in &mut scaled.steps {
+            if let Some(Ticks::Whole(ticks)) = &mut step.duration {
+                *ticks *= 7;
+            }
+        }
+        assert_eq!(makespan(&scaled), 7 * makespan(&bare));
+        let mut reversed = bare.clone();
+        reversed.steps.iter_mut().for_each(|step| step.after.clear());
+        for step in &bare.steps {
+            for link in &step.after {
+                let at = reversed.position(&link.on).unwrap();
+                reversed.steps[at].after.push(step.id.clone().into());
+            }
+        }
+        assert_eq!(makespan(&reversed), makespan(&bare));
+        // Two plans side by side take as long as the longer.
+        let mut other = plan(&PlanConfig::default(), &mut random);
+        other.steps.iter_mut().flat_map(|step| &mut step.after).for_each(|link| *link = link.on.clone().into());
+        let longer = makespan(&bare).max(makespan(&other));
+        let mut both = bare.clone();
+        for mut step in other.steps {
+            step.id = format!("other-{}", step.id).into();
+            step.after.iter_mut().for_each(|link| link.on = format!("other-{}", link.on).into());
+            both.steps.push(step);
+        }
+        assert_eq!(makespan(&both), longer);
+        // More capacity stays feasible.
+        let mut ample = base.clone();
+        ample.resources.iter_mut().for_each(|resource| resource.capacity += 5);
+        claim(&mut ample);
+        assert!(check(&ample).is_clean());
+    }
+}
+
+/// A textbook network with times known by hand: A3 B2 C4(A) D1(A,B) E2(C,D).
+#[test]
+fn critical_path_is_that_of_the_textbook() {
+    let step = |id: &str, duration: i64, after: &[&str]| super::Step {
+        id: id.into(),
+        duration: Some(duration.into()),
+        after: after.iter().map(|on| (*on).into()).collect(),
+        ..Default::default()
+    };
+    let steps = vec![
+        step("E", 2, &["C", "D"]),
+        step("A", 3, &[]),
+        step("B", 2, &[]),
+        step("C", 4, &["A"]),
+        step("D", 1, &["A", "B"]),
+    ];
+    let plan = Plan { steps, ..Plan::default() };
+    let subject = Subject::new(plan.view().unwrap(), Policy::default());
+    let (view, critical) = (subject.view(), subject.critical().unwrap());
+    assert_eq!(critical.makespan(), 9);
+    let path: Vec<String> = critical.path(view).iter().map(|at| view.id(*at).to_string()).collect();
+    assert_eq!(path, ["A", "C", "E"]);
+    let times: Vec<[i64; 4]> = (0..5)
+        .map(|at| critical.times(view, at))
+        .map(|t| [t.early_start, t.late_start, t.total_float, t.free_float])
+        .collect();
+    assert_eq!(times, [[7, 7, 0, 0], [0, 0, 0, 0], [0, 4, 4, 1], [3, 3, 0, 0], [3, 6, 3, 3]]);
+    assert_eq!(critical.paths(view, subject.order()), 1);
+}
+
+#[test]
+fn severity_and_own_rules_change_the_verdict() {
+    let plan = plan(&PlanConfig::default(), &mut Random::new(1));
+    let never = Rule::new("X001", Severity::Error, "nothing is good enough", |_: &Subject, found| {
+        found.add("", "it is not", serde_json::Value::Null);
+    });
+    let strict = PlanValidator::standard().rule(never);
+    assert!(strict.check(&plan).outcome().is_fail());
+    let lax = strict.severity("X001", Severity::Warning);
+    assert_eq!(lax.check(&plan).outcome().word(), "degraded");
+    assert!(lax.without("X001").check(&plan).outcome().is_pass());
+}

@@ -1,0 +1,78 @@
+//! Shrinking reaches the true minimum, within its budget.
+
+use super::{plan, same_rules};
+use crate::generate::{PlanConfig, Random};
+use crate::mutate::{break_rule, plans};
+use crate::plan::{Id, Plan, PlanModel, PlanValidator, Policy, Step, Subject};
+
+/// A raw plan of up to 40 steps and 80 dependencies, cycles and all.
+fn raw(random: &mut Random) -> Plan {
+    let count = 1 + random.index(39);
+    let mut steps: Vec<Step> = (0..count).map(|at| Step { id: Id::Number(at as u64), ..Step::default() }).collect();
+    for _ in 0..random.index(80) {
+        let (from, to) = (random.index(count), random.index(count) as u64);
+        steps[from].after.push(Id::Number(to).into());
+    }
+    Plan { steps, ..Plan::default() }
+}
+
+/// The largest set of steps that wait for one another is at least so large.
+fn tangled(plan: &Plan, size: usize) -> bool {
+    let subject = Subject::new(plan.view().unwrap(), Policy::default());
+    match size {
+        1 => plan.steps.iter().any(|step| step.after.iter().any(|link| link.on == step.id)),
+        size => subject.order().components().iter().any(|component| component.len() >= size),
+    }
+}
+
+#[test]
+fn cycles_shrink_to_the_true_minimum() {
+    let seeds = crate::env::rounds(100);
+    for (size, limit) in [(1, 60), (2, 80), (3, 120), (4, 315)] {
+        let mut random = Random::new(size as u64);
+        let (mut minimal, mut worst) = (0, 0);
+        for _ in 0..seeds {
+            let failing = std::iter::repeat_with(|| raw(&mut random)).find(|plan| tangled(plan, size)).unwrap();
+            let shrunk = plan(&failing, |plan| tangled(plan, size));
+            let edges: usize = shrunk.plan.steps.iter().map(|step| step.after.len()).sum();
+            minimal += usize::from(shrunk.plan.steps.len() == size && edges == size);
+            // The calls that matter are those until the smallest graph stands; dropping content comes after.
+            worst = worst.max(shrunk.calls);
+        }
+        println!("cycles of {size}: {minimal} of {seeds} minimal, at most {worst} calls");
+        assert_eq!(minimal, seeds, "cycles of {size}");
+        assert!(worst <= limit, "cycles of {size} took {worst} calls");
+    }
+}
+
+#[test]
+fn every_counterexample_shrinks_to_four_steps_at_most() {
+    let mut random = Random::new(21);
+    let config = PlanConfig::default().steps(3..=10);
+    let validator = PlanValidator::full().without("P004");
+    for mutator in plans().iter().filter(|mutator| mutator.code() != "P004") {
+        {
+            let broken = (0..2_000).find_map(|_| {
+                let plan = crate::generate::plan(&config, &mut random);
+                break_rule(mutator.code(), &plan, &mut random)
+            });
+            let broken = broken.unwrap_or_else(|| panic!("{} never applied", mutator.code()));
+            let shrunk = same_rules(&broken.subject, |plan| validator.check(plan));
+            let steps = shrunk.plan.steps.len();
+            assert!(
+                steps <= 4,
+                "{} keeps {steps} steps after {} calls\n{}",
+                mutator.code(),
+                shrunk.calls,
+                shrunk.plan.to_json()
+            );
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fail_is_left_alone() {
+    let whole = raw(&mut Random::new(1));
+    let shrunk = plan(&whole, |_| false);
+    assert_eq!((shrunk.plan, shrunk.is_minimal), (whole, false));
+}

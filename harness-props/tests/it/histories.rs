@@ -1,0 +1,86 @@
+//! The kill matrix of the transaction judge: every class planted in clean histories is found as what it is, and clean
+//! histories pass at their own level.
+
+use std::collections::BTreeSet;
+
+use harness_props::history::History;
+use harness_props::history::transactions::{
+    Anomaly, Class, Isolation, Level, ListAppend, Order, RwRegister, TransactionsVerdict,
+};
+
+use crate::rounds;
+use crate::simulated::{Defect, Load, Stored, clean, history, list_defects, planted, register_defects};
+
+/// Transactions of a history: a fifth in the normal run.
+fn size() -> usize {
+    if rounds(0) > 0 { 1_000 } else { 200 }
+}
+
+fn check<K: Stored>(
+    defects: &[Defect<K>],
+    judge: impl Fn(&History<K>, Isolation) -> TransactionsVerdict,
+) -> BTreeSet<Class> {
+    let mut classes = BTreeSet::new();
+    for (n, defect) in defects.iter().enumerate() {
+        for seed in 0..rounds(5) {
+            let seed = seed * 1_000 + n as u64;
+            let history = planted(defect, Load::of(size()), seed).expect("legal");
+            let verdict = judge(&history, Isolation::new(Level::Serializable, defect.order));
+            let found: BTreeSet<Anomaly> = verdict.found.iter().map(|finding| finding.anomaly).collect();
+            let expected: BTreeSet<Anomaly> =
+                defect.found.iter().map(|class| Anomaly { class: *class, order: defect.order }).collect();
+            assert_eq!(found, expected, "{} with seed {seed}: {}", defect.name, verdict.outcome());
+            assert!(verdict.outcome().is_fail(), "{} with seed {seed}", defect.name);
+            // The same history is fine where the class is allowed: it is this class that turned it red.
+            let lenient = match defect.order {
+                Order::Free => defect.found.iter().map(|class| class.forbidden_from()).min().and_then(below),
+                _ => Some(Level::Serializable),
+            };
+            if let Some(level) = lenient {
+                let outcome = judge(&history, level.into()).outcome();
+                assert!(outcome.is_pass(), "{} at {level:?} with seed {seed}: {outcome}", defect.name);
+            }
+            classes.extend(defect.found);
+        }
+    }
+    classes
+}
+
+fn below(level: Level) -> Option<Level> {
+    match level {
+        Level::ReadUncommitted => None,
+        Level::ReadCommitted => Some(Level::ReadUncommitted),
+        Level::SnapshotIsolation => Some(Level::ReadCommitted),
+        Level::Serializable => Some(Level::SnapshotIsolation),
+    }
+}
+
+#[test]
+fn every_planted_anomaly_is_found_as_what_it_is() {
+    let mut classes = check::<ListAppend>(&list_defects(), |history, isolation| history.judge(isolation));
+    classes.extend(check::<RwRegister>(&register_defects(), |history, isolation| history.judge(isolation)));
+    assert_eq!(classes.len(), 15, "a class is planted by nobody: {classes:?}");
+}
+
+#[test]
+fn clean_histories_pass_at_their_own_level() {
+    let levels = [Level::Serializable, Level::SnapshotIsolation, Level::ReadCommitted];
+    // A store's level is told from the next one by what its histories show there.
+    let mut seen_above = [0_u64; 3];
+    let rounds = rounds(5) * 20;
+    for seed in 0..rounds {
+        let at = (seed % 3) as usize;
+        let own = Isolation::new(levels[at], Order::RealTime);
+        let load = Load::of(100);
+        let lists = history(clean::<ListAppend>(levels[at], load, seed)).expect("legal");
+        let outcome = lists.judge(own).outcome();
+        assert!(outcome.is_pass(), "lists with seed {seed}: {outcome}");
+        let registers = history(clean::<RwRegister>(levels[at], load, seed)).expect("legal");
+        let outcome = registers.judge(own).outcome();
+        assert!(outcome.is_pass(), "registers with seed {seed}: {outcome}");
+        let above = if at == 2 { Level::SnapshotIsolation } else { Level::Serializable };
+        seen_above[at] += u64::from(lists.judge(above).outcome().is_fail());
+    }
+    assert_eq!(seen_above[0], 0);
+    assert!(seen_above[1] * 6 > rounds && seen_above[2] * 4 > rounds, "the stores hardly differ: {seen_above:?}");
+}
