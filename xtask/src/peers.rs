@@ -73,8 +73,13 @@ const WS: &[(&str, Expected)] = &[
     ("ws.client", count("ws.client_cases_strict", 247.0)),
 ];
 
-/// Goals of the judges of histories.
+/// Goals of plan rules, Pareto fronts and the judges of histories.
 const PROPS: &[(&str, Expected)] = &[
+    ("props.graph", ratio("props.graph", Op::AtMost, 0.25)),
+    ("props.graph", Expected { goal: "props.graph_memory", op: Op::AtMost, target: 1.0, rounds: 1 }),
+    ("props.graph", count("props.graph_deep_failures", 0.0)),
+    ("props.uniform", ratio("props.uniform", Op::AtLeast, 10.0)),
+    ("props.sphere", ratio("props.sphere", Op::AtLeast, 3.0)),
     ("props.history.speed", ratio("props.history.speed", Op::AtLeast, 1.0)),
     ("props.history.adya", ratio("props.history.adya", Op::AtLeast, 5.0)),
     ("props.history.memory", Expected { goal: "props.history.memory", op: Op::AtMost, target: 1.0, rounds: 1 }),
@@ -96,7 +101,7 @@ const AREAS: &[Area] = &[
     Area { name: "db", goals: DB, driver: "peers", word: "db", with: &[] },
     Area { name: "load", goals: LOAD, driver: "peers-load", word: "load", with: &["peers-frameworks"] },
     Area { name: "ws", goals: WS, driver: "peers-ws-wire", word: "ws", with: &[] },
-    Area { name: "props", goals: PROPS, driver: "peers-props-history", word: "props-history", with: &[] },
+    Area { name: "props", goals: PROPS, driver: "peers-props", word: "props", with: &[] },
 ];
 
 /// Measures what is not there yet, judges everything, prints the table and writes `target/peers/<area>.json`.
@@ -127,10 +132,15 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
             passes(&mut in_peers(&out, &[&["build", "--release"], &packages[..]].concat()))
         }
     });
-    steps.run("measure: ours and the others by turns", || {
-        let mut driver = Command::new(target().join("peers-build/release").join(area.driver));
-        passes(driver.arg(area.word).arg("--out").arg(&out).args(["--key", &key]).args(rest).current_dir(root()))
-    });
+    let mut driver = Command::new(target().join("peers-build/release").join(area.driver));
+    driver.arg(area.word).arg("--out").arg(&out).args(["--key", &key]).args(rest).current_dir(root());
+    if area.name == "props" && !rest.iter().any(|word| word == "--python") {
+        let python = out.join("python/bin/python");
+        // Without it the goals that need it say so, and the others are measured.
+        steps.run("python: moocore in target/peers/python", || moocore(&out.join("python")) || true);
+        driver.arg("--python").arg(python);
+    }
+    steps.run("measure: ours and the others by turns", || passes(&mut driver));
     let measured = !steps.failed();
     let figures: Vec<Value> = area.goals.iter().map(|(part, expected)| judged(&out, part, expected, &key)).collect();
     println!("\n{}", figure::head());
@@ -194,6 +204,14 @@ fn build(out: &Path) -> bool {
     passes(&mut in_peers(out, &["build", "--release", "--workspace", "--bins", "--tests"]))
         && written(&mut in_peers(out, &list), &out.join("binaries.json"))
         && written(&mut in_peers(out, &["metadata", "--format-version", "1"]), &out.join("cargo.json"))
+}
+
+/// Fronts of others: a C library with a wheel for Python.
+fn moocore(venv: &Path) -> bool {
+    venv.join("bin/moocore-is-there").exists()
+        || passes(Command::new("python3").args(["-m", "venv"]).arg(venv))
+            && passes(Command::new(venv.join("bin/pip")).args(["install", "--quiet", "moocore==0.3.2", "numpy"]))
+            && std::fs::write(venv.join("bin/moocore-is-there"), "").is_ok()
 }
 
 /// Cargo in the workspace of the peers.

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::data::{Kept, KeptThing, now_ms, write_json};
+use super::data::{Kept, KeptThing, Phase, ServerState, now_ms, read_json, write_json};
 use super::{lock, sweep};
 use crate::env::Settings;
 use crate::error::{CoreResult, Error, ErrorKind};
@@ -142,6 +142,14 @@ pub struct Attached {
 }
 
 impl Attached {
+    /// True while the keeper lives and its server runs, as far as the keeper has seen. One look at two files.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        let state: Option<ServerState> = read_json(&self.slot.join("state.json")).ok().flatten();
+        let runs = state.is_some_and(|state| state.keeper == self.keeper && state.phase == Phase::Running);
+        runs && self.keeper.is_alive()
+    }
+
     /// Keeps a thing, and the server with it, for `HARNESS_KEEP` from now. Nothing happens when that is zero. At most
     /// [`KEPT_MOST`] things are kept at a time: the oldest goes first.
     ///

@@ -13,7 +13,8 @@ use harness_core::{CoreResult, ErrorKind, scope};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions as _, PgConnection, PgPool};
 
-use super::clones::Claim;
+use super::clones::{Claim, claim};
+use super::template::Script;
 use super::{Server, Template, Tenancy, servers, sql};
 use crate::clerk;
 
@@ -79,24 +80,39 @@ impl Request {
 
     async fn serve(self) -> CoreResult<Database> {
         let script = self.template.script()?;
-        let (url, vector, connections, limit) = (self.url, self.template.needs_vector(), self.connections, self.limit);
-        let test = test_name();
-        let claimed = clerk::run(move || async move {
-            let begun = Instant::now();
-            loop {
-                let server = servers::server(url.clone(), vector).await?;
-                match server.claim(&script, connections, test.clone(), limit).await {
-                    // Its keeper was killed, and the server with it: there is another one as soon as the dead are gone.
-                    Err(error) if error.kind() == ErrorKind::Connect && begun.elapsed() < RECOVERS.min(limit) => {
-                        servers::forget(&server);
-                        pause(Duration::from_millis(50)).await;
-                    }
-                    claimed => return Ok((server, claimed?)),
+        let begun = Instant::now();
+        loop {
+            let (server, opened) = self.once(&script).await?;
+            match opened {
+                // Its keeper was killed, or the server: there is another one as soon as the dead are gone.
+                Err(error) if error.kind() == ErrorKind::Connect && begun.elapsed() < RECOVERS.min(self.limit) => {
+                    servers::forget(&server);
+                    pause(Duration::from_millis(50)).await;
                 }
+                opened => return opened,
             }
+        }
+    }
+
+    /// One try, and the server it was tried on.
+    async fn once(&self, script: &Arc<Script>) -> CoreResult<(Arc<Server>, CoreResult<Database>)> {
+        let (url, vector, connections, limit) =
+            (self.url.clone(), self.template.needs_vector(), self.connections, self.limit);
+        let (script, test) = (Arc::clone(script), test_name());
+        let claimed = clerk::run(move || async move {
+            let server = servers::server(url, vector).await?;
+            let claimed = server.claim(&script, connections, test, limit).await;
+            Ok((server, claimed))
         });
-        let (server, (name, claim)) = claimed.await?;
-        Database::open(server, name, claim, self.connections, self.template.is_superuser()).await
+        let (server, claimed) = claimed.await?;
+        let opened = match claimed {
+            Ok((name, claim)) => {
+                let superuser = self.template.is_superuser();
+                Database::open(Arc::clone(&server), name, claim, connections, superuser).await
+            }
+            Err(error) => Err(error),
+        };
+        Ok((server, opened))
     }
 }
 
@@ -120,13 +136,16 @@ impl Database {
         let who: String = format!("harness:{}", test_name()).chars().take(60).collect();
         let options = server.test_options(superuser).database(&name).application_name(&who).disable_statement_logging();
         // The first connection is made here, so that a refused one is reported here and not by the test's first query.
-        let pool = PgPoolOptions::new()
+        let connecting = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(Duration::from_secs(10))
             .test_before_acquire(false)
-            .connect_with(options.clone())
-            .await
-            .map_err(|error| sql::query_error("connect to the test's database", error))?;
+            .connect_with(options.clone());
+        // A server that is being restarted refuses for a while, so the pool tries again; one that has gone never answers.
+        let pool = tokio::select! {
+            pool = connecting => pool.map_err(|error| sql::query_error("connect to the test's database", error))?,
+            () = server.gone() => return Err(claim::gone()),
+        };
         Ok(Self { name, options, pool, server, claim: Some(claim) })
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use harness_core::keeper::Attached;
-use harness_core::wait::{Progress, wait_for};
+use harness_core::wait::{Progress, pause, wait_for};
 use harness_core::{CoreResult, Error, ErrorKind};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, Executor as _, PgConnection, Row as _};
@@ -18,6 +18,8 @@ use crate::provider::Choice;
 const LEAVES: Duration = Duration::from_secs(1);
 /// Sessions that were cut off are gone within this.
 const CUT: Duration = Duration::from_secs(10);
+/// Whether a server still runs is looked at this often.
+const LOOKS: Duration = Duration::from_millis(50);
 
 /// A Postgres server shared by all tests of this user, or handed in by URL.
 ///
@@ -148,6 +150,17 @@ impl Server {
                     self.build(script).await?;
                     answered = builder.built().await?;
                 }
+            }
+        }
+    }
+
+    /// Ends when the server or its keeper has ended. A server without a keeper never gets there.
+    pub(super) async fn gone(&self) {
+        let Ok(attached) = self.attached() else { return std::future::pending().await };
+        loop {
+            pause(LOOKS).await;
+            if !attached.is_serving() {
+                return;
             }
         }
     }

@@ -3,12 +3,12 @@
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness_core::env::Settings;
 use harness_core::keeper::KeptThing;
 use harness_core::run::test_name;
-use harness_core::wait::seconds;
+use harness_core::wait::{pause, seconds};
 use harness_core::{CoreResult, Error, ErrorKind, scope};
 use redis::aio::MultiplexedConnection;
 use redis::{ConnectionAddr, ConnectionInfo};
@@ -19,6 +19,9 @@ use crate::clerk;
 
 /// How long the end of a test may wait for its keyspace on a foreign server.
 const END_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long after its first try a request looks for another server in place of one that has gone.
+const RECOVERS: Duration = Duration::from_secs(10);
 
 /// A logical database of its own for one test, on a server shared with all others.
 ///
@@ -54,9 +57,18 @@ impl Request {
     async fn serve(self) -> CoreResult<Keyspace> {
         let url = self.url;
         let (server, index, hold) = clerk::run(move || async move {
-            let server = server::server(url).await?;
-            let (index, hold) = server.lease().await?;
-            Ok((server, index, hold))
+            let begun = Instant::now();
+            loop {
+                let server = server::server(url.clone()).await?;
+                match server.lease().await {
+                    // The server was killed, or its keeper: there is another one as soon as the dead are gone.
+                    Err(error) if error.kind() == ErrorKind::Connect && begun.elapsed() < RECOVERS => {
+                        server::forget(&server);
+                        pause(Duration::from_millis(50)).await;
+                    }
+                    leased => return leased.map(|(index, hold)| (server, index, hold)),
+                }
+            }
         })
         .await?;
         let info = wire::at_index(&server.info, index);

@@ -129,6 +129,11 @@ impl Server {
                 for index in indexes(self.databases) {
                     if let Some(lock) = try_lock(&dir.join(index.to_string()))? {
                         self.empty(index).await?;
+                        // One that still answers has nobody left to end it.
+                        if !attached.keeper.is_alive() {
+                            let what = format!("the keeper of the Redis at {} was killed", self.info.addr());
+                            return Err(Error::new(ErrorKind::Connect, what).remedy("run the tests again"));
+                        }
                         return Ok(Some((index, Hold::Lock(lock))));
                     }
                 }
@@ -218,6 +223,12 @@ pub(crate) async fn server(url: Option<String>) -> CoreResult<Arc<Server>> {
         Ok(server) => Ok(Arc::clone(server)),
         Err(NothingWorked(attempts)) => Err(nothing_worked("redis", attempts)),
     }
+}
+
+/// Looks anew at the next request: this server has gone.
+pub(crate) fn forget(gone: &Arc<Server>) {
+    let mut servers = SERVERS.lock().unwrap_or_else(PoisonError::into_inner);
+    servers.retain(|(_, cell)| !matches!(cell.get(), Some(Ok(server)) if Arc::ptr_eq(server, gone)));
 }
 
 async fn find(url: Option<String>) -> CoreResult<Answer> {

@@ -4,9 +4,11 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use harness_core::keeper::{ServerIdentity, ServerState};
 use harness_core::service::ProcessId;
+use harness_core::wait::{Progress, wait_for_blocking};
 
 /// Says what the child shall do; unset in every other process.
 const ROLE: &str = "HARNESS_DB_TEST_ROLE";
@@ -34,7 +36,10 @@ pub(crate) fn kill_server(state: &Path, kind: &str) -> bool {
 
 fn kill(process: ProcessId) -> bool {
     let pid = rustix::process::Pid::from_raw(process.pid.cast_signed()).expect("a process");
-    process.is_alive() && rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_ok()
+    let was_there = process.is_alive() && rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_ok();
+    let gone = || if process.is_alive() { Progress::NotYet("it dies".to_owned()) } else { Progress::Ready(()) };
+    wait_for_blocking("the killed one to be gone", Duration::from_secs(10), gone).expect("death");
+    was_there
 }
 
 fn state_of(state: &Path, kind: &str) -> ServerState {
@@ -131,10 +136,14 @@ async fn plays_its_role() -> harness_db::Result {
             }
             assert!(role != "postgres panics", "planted panic");
         }
-        "postgres again and again" => loop {
+        "postgres again and again" | "redis again and again" => loop {
             // Until the parent has seen enough: what dies in between must not matter.
-            match harness_db::postgres().await {
-                Ok(db) => say("url", &db.url()),
+            let url = match role.as_str() {
+                "redis again and again" => harness_db::redis().await.map(|redis| redis.url()),
+                _ => harness_db::postgres().await.map(|db| db.url()),
+            };
+            match url {
+                Ok(url) => say("url", &url),
                 Err(error) => say("url", &format!("none: {error:?}").replace('\n', " | ")),
             }
             let mut line = String::new();

@@ -293,28 +293,30 @@ async fn layers_are_built_on_each_other_and_code_builds_too() -> harness_db::Res
 
 #[test]
 fn process_outlives_a_killed_keeper_and_a_killed_server() {
-    let state = state_dir();
-    let mut child = start(state.path(), "postgres again and again", &[]);
-    let first = child.hears("url");
-    for _ in 0..2 {
-        assert!(kill_keeper(state.path(), "postgres"), "a keeper to kill");
-        child.goes_on();
-        let again = child.hears("url");
-        assert!(again.starts_with("postgres://"), "{again}, before: {first}");
+    for kind in ["postgres", "redis"] {
+        outlives(kind, &[kill_keeper, kill_keeper]);
     }
-    let (status, said) = child.ends();
-    assert!(status.success(), "{said}");
 }
 
 #[test]
 fn process_outlives_a_killed_server_whose_keeper_lives() {
+    for kind in ["postgres", "redis"] {
+        outlives(kind, &[kill_server]);
+    }
+}
+
+/// A process that asks again after each kill is served again.
+#[track_caller]
+fn outlives(kind: &str, kills: &[fn(&std::path::Path, &str) -> bool]) {
     let state = state_dir();
-    let mut child = start(state.path(), "postgres again and again", &[]);
+    let mut child = start(state.path(), &format!("{kind} again and again"), &[]);
     let first = child.hears("url");
-    assert!(kill_server(state.path(), "postgres"), "a server to kill");
-    child.goes_on();
-    let again = child.hears("url");
-    assert!(again.starts_with("postgres://"), "{again}, before: {first}");
+    for kill in kills {
+        assert!(kill(state.path(), kind), "something of {kind} to kill");
+        child.goes_on();
+        let again = child.hears("url");
+        assert!(again.starts_with(kind), "{again}, before: {first}");
+    }
     let (status, said) = child.ends();
     assert!(status.success(), "{said}");
 }

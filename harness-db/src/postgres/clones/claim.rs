@@ -101,7 +101,7 @@ fn line(ask: &Ask) -> String {
 }
 
 /// Connect means: the server may be had anew.
-fn gone() -> Error {
+pub(crate) fn gone() -> Error {
     Error::new(ErrorKind::Connect, "the keeper of the shared Postgres does not answer: it was killed or is being ended")
         .remedy("run the tests again; `harness sweep` shows and ends what is left")
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
-use crate::Result;
+use peers_common::Result;
 
 /// A sealed template with the migrations of a directory, known to no harness.
 pub(crate) const TEMPLATE: &str = "peers_bare_template";
@@ -80,7 +80,7 @@ pub(crate) async fn cloned(base: &PgConnectOptions, how: Ceiling, count: usize, 
                         run(&mut connection, format!("drop database {name}")).await?;
                     }
                 }
-                Ok::<_, crate::Failure>((job, mine, connection))
+                Ok::<_, peers_common::Failure>((job, mine, connection))
             })
         })
         .collect();

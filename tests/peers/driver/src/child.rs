@@ -11,8 +11,8 @@ use testcontainers::core::IntoContainerPort as _;
 use testcontainers::runners::AsyncRunner as _;
 use testcontainers::{GenericImage, ImageExt as _};
 
-use crate::Result;
 use crate::server::first_row;
+use peers_common::Result;
 
 /// How long a process may take to its first row.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -69,7 +69,7 @@ async fn connects(url: &str) -> Result {
         let tried = async {
             let mut connection = PgConnection::connect(url).await?;
             first_row(&mut connection).await?;
-            Ok::<_, crate::Failure>(connection.close().await?)
+            Ok::<_, peers_common::Failure>(connection.close().await?)
         };
         match tried.await {
             Ok(()) => return say(url),

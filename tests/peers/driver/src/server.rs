@@ -6,7 +6,8 @@ use harness_db::{Database, Template};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 
-use crate::{Asked, Result, bare};
+use crate::bare;
+use peers_common::{Asked, Result};
 
 /// The other side's maintenance database.
 const THEIRS: &str = "peers_theirs";
@@ -26,7 +27,7 @@ pub(crate) struct Bench {
 impl Bench {
     /// Attaches to the shared server, or starts it; the template of forty migrations is built afterwards.
     pub(crate) async fn start(asked: &Asked) -> Result<Self> {
-        let schema = Template::migrations(asked.migrations("migrations"));
+        let schema = Template::migrations(crate::migrations(asked, "migrations"));
         let db = schema.database().await?;
         let base = db.server().options().clone();
         let admin = PgConnection::connect_with(&base).await?;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::Result;
+use peers_common::Result;
 
 /// Plays a part and ends.
 pub(crate) fn play(words: &[String]) -> Result {

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use crate::Result;
+use peers_common::Result;
 
 /// Plays a part and ends.
 pub(crate) fn play(words: &[String]) -> Result {

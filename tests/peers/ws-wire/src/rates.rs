@@ -13,8 +13,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 
 use crate::child::{Server, one_thread, resident, start};
-use crate::part::Measured;
-use crate::{Asked, Result};
+use peers_common::{Asked, Measured, Result};
 
 const CONNECTIONS: usize = 16;
 /// Messages of a connection that are under way at once.
@@ -148,7 +147,7 @@ pub(crate) fn silence(asked: &Asked) -> Result<Vec<Measured>> {
             for _ in 0..5 {
                 ws.expect_silence(Fence::Timed(Duration::from_millis(200))).await?;
             }
-            Ok::<_, crate::Failure>((fenced, begun.elapsed().as_secs_f64() * 40.0))
+            Ok::<_, peers_common::Failure>((fenced, begun.elapsed().as_secs_f64() * 40.0))
         })?);
     }
     Ok(vec![

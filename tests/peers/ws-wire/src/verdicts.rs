@@ -11,8 +11,7 @@ use harness_ws::rfc6455::{CaseReport, Rfc6455};
 use serde_json::{Value, json};
 
 use crate::child::{Server, one_thread};
-use crate::part::Measured;
-use crate::{Asked, Result};
+use peers_common::{Asked, Measured, Result};
 
 const FAMILIES: [&str; 8] = ["1", "2", "3", "4", "5", "6", "7", "10"];
 
@@ -37,7 +36,7 @@ fn server(asked: &Asked, kind: &str) -> Result<Server> {
     if kind != "websockets" {
         return Server::start(kind);
     }
-    let python = asked.python.as_ref().ok_or("no Python with `websockets` was named (--python)")?;
+    let python = asked.path("--python").ok_or("no Python with `websockets` was named (--python)")?;
     Server::read(Command::new(python).args(["-c", PYTHON]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?)
 }
 
@@ -45,7 +44,7 @@ fn server(asked: &Asked, kind: &str) -> Result<Server> {
 type Verdicts = BTreeMap<String, (String, String, String)>;
 
 fn autobahn(asked: &Asked, server: &Server, agent: &str) -> Result<(Verdicts, f64)> {
-    let wstest = asked.wstest.as_ref().ok_or("no Autobahn `wstest` was named (--wstest)")?;
+    let wstest = asked.path("--wstest").ok_or("no Autobahn `wstest` was named (--wstest)")?;
     let dir = asked.out.join("wstest").join(agent);
     std::fs::create_dir_all(&dir)?;
     let cases: Vec<String> = FAMILIES.iter().map(|family| format!("{family}.*")).collect();
@@ -180,7 +179,7 @@ pub(crate) fn our_server(asked: &Asked) -> Result<Vec<Measured>> {
 
 /// Our client of frames under Autobahn, as an echo client.
 pub(crate) fn our_client(asked: &Asked) -> Result<Vec<Measured>> {
-    let wstest = asked.wstest.as_ref().ok_or("no Autobahn `wstest` was named (--wstest)")?;
+    let wstest = asked.path("--wstest").ok_or("no Autobahn `wstest` was named (--wstest)")?;
     let dir = asked.out.join("wstest").join("client");
     std::fs::create_dir_all(&dir)?;
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use harness_db::Template;
 
-use crate::part::Measured;
 use crate::server::{Bench, median};
-use crate::{Asked, Result};
+use peers_common::{Asked, Measured, Result};
 
 /// The pool refills between two requests: nobody pays for the other's clone.
 const REFILL: Duration = Duration::from_millis(150);
@@ -37,7 +36,8 @@ pub(super) async fn against_a_bare_connection(asked: &Asked) -> Result<Vec<Measu
 /// A template of 1,000 migrations against one of 10 that ends in tables of the same number.
 pub(super) async fn against_fewer_migrations(asked: &Asked) -> Result<Vec<Measured>> {
     let mut bench = Bench::start(asked).await?;
-    let [many, few] = ["migrations-1000", "migrations-10"].map(|name| Template::migrations(asked.migrations(name)));
+    let [many, few] =
+        ["migrations-1000", "migrations-10"].map(|name| Template::migrations(crate::migrations(asked, name)));
     warm_up(&mut bench, &[many, few]).await?;
     let mut rounds = Vec::new();
     for round in 0..asked.rounds() {

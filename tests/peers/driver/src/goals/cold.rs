@@ -5,16 +5,15 @@ use std::path::Path;
 use harness_db::env::DbSettings;
 
 use crate::child::{self, State};
-use crate::part::Measured;
 use crate::server::Bench;
-use crate::{Asked, Result};
+use peers_common::{Asked, Measured, Result};
 
 /// No server: ours from its warm caches against an `initdb` each time. Both are processes of their own.
 pub(super) async fn against_initdb(asked: &Asked) -> Result<Vec<Measured>> {
     let bin = postgres_bin()?;
     let path = child::path_with_sudo(&asked.out.join("bin"))?;
     let state = State::new("cold")?;
-    let dir = asked.migrations("migrations");
+    let dir = crate::migrations(asked, "migrations");
     let (mut rounds, mut with_schema) = (Vec::new(), Vec::new());
     // The first of ours fills the cache and is not counted.
     for round in 0..=asked.rounds() {
@@ -44,7 +43,7 @@ pub(super) async fn against_a_container(asked: &Asked) -> Result<Vec<Measured>> 
     let bench = Bench::start(asked).await?;
     let image = DbSettings::get().postgres_image.clone().unwrap_or_else(|| "harness/postgres:17".to_owned());
     let (name, tag) = image.rsplit_once(':').unwrap_or((&image, "latest"));
-    let dir = asked.migrations("migrations");
+    let dir = crate::migrations(asked, "migrations");
     let (mut rounds, mut with_schema) = (Vec::new(), Vec::new());
     for round in 0..=asked.rounds() {
         let ours = child::row(child::command(&["ours"])?)?;

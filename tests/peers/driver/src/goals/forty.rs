@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::part::Measured;
+use crate::bare;
 use crate::server::Bench;
-use crate::{Asked, Result, bare};
+use peers_common::{Asked, Measured, Result};
 
 /// Dead processes' databases are dropped by somebody else: what ours leave is waited for before the others begin.
 const REST: Duration = Duration::from_secs(1);
@@ -17,7 +17,7 @@ const SIDES: [&str; 3] = ["ours", "macros", "inline"];
 pub(super) async fn measure(asked: &Asked) -> Result<Vec<Measured>> {
     let mut bench = Bench::start(asked).await?;
     let url = bench.their_url().await?;
-    bare::build_template(&bench.base, asked.migrations("migrations")).await?;
+    bare::build_template(&bench.base, crate::migrations(asked, "migrations")).await?;
     let strategy = bare::faster_strategy(&bench.base).await?;
     bare::drop_template(&mut bench.admin).await?;
     let (mut insert, mut select, mut left) = (Vec::new(), Vec::new(), Vec::new());

@@ -5,8 +5,7 @@ use std::process::{Command, Stdio};
 
 use nix::sys::resource::{UsageWho, getrusage};
 
-use crate::part::Measured;
-use crate::{Asked, Result};
+use peers_common::{Asked, Measured, Result};
 
 /// Minutes each: three rounds are what fits.
 const ROUNDS: usize = 3;

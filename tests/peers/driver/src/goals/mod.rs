@@ -11,8 +11,7 @@ mod sustained;
 use std::future::Future;
 use std::pin::Pin;
 
-use crate::part::Measured;
-use crate::{Asked, Result};
+use peers_common::{Asked, Measured, Result};
 
 type Measuring<'a> = Pin<Box<dyn Future<Output = Result<Vec<Measured>>> + 'a>>;
 

@@ -5,9 +5,8 @@ use std::time::Instant;
 use harness_db::Keyspace;
 use redis::aio::MultiplexedConnection;
 
-use crate::part::Measured;
 use crate::server::median;
-use crate::{Asked, Result};
+use peers_common::{Asked, Measured, Result};
 
 const TESTS: usize = 16;
 

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use sqlx::{Connection as _, PgConnection};
 
+use crate::bare;
 use crate::child::{self, Seen, State};
-use crate::part::Measured;
-use crate::{Asked, Result, bare};
+use peers_common::{Asked, Measured, Result};
 
 /// A statement of the migrations that nothing else runs: the server counts it over all databases.
 const MARK: &str = "create table t_01%";
@@ -14,7 +14,7 @@ const MARK: &str = "create table t_01%";
 /// Starts them all, waits for all, and asks the server what it saw.
 pub(super) async fn measure(asked: &Asked) -> Result<Vec<Measured>> {
     let state = State::new("stampede")?;
-    let dir = asked.migrations("migrations");
+    let dir = crate::migrations(asked, "migrations");
     let count = asked.times(500, 60);
     let rows: Vec<Result<Seen>> = std::thread::scope(|scope| {
         let running: Vec<_> =

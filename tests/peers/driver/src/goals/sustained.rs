@@ -9,9 +9,8 @@ use serde_json::{Value, json};
 use super::stampede::is_refusal;
 use crate::bare::{self, Ceiling};
 use crate::child;
-use crate::part::Measured;
 use crate::server::Bench;
-use crate::{Asked, Result};
+use peers_common::{Asked, Measured, Result};
 
 const JOBS: usize = 8;
 /// What is still being dropped counts until the server has been at rest for this long.
@@ -20,7 +19,7 @@ const REST: Duration = Duration::from_secs(1);
 /// Eight jobs in one process against eight loops of `CREATE DATABASE … TEMPLATE` and `DROP DATABASE`.
 pub(super) async fn measure(asked: &Asked) -> Result<Vec<Measured>> {
     let mut bench = Bench::start(asked).await?;
-    bare::build_template(&bench.base, asked.migrations("migrations")).await?;
+    bare::build_template(&bench.base, crate::migrations(asked, "migrations")).await?;
     let (tests, clones) = (asked.times(1000, 24), asked.times(160, 8));
     let (mut best, mut alone, tried) = ceilings(asked, &mut bench, clones).await?;
     let (mut rounds, mut failures, mut without_drops) = (Vec::new(), Failures::default(), Vec::new());
@@ -129,7 +128,7 @@ async fn jobs(bench: &Bench, tests: usize) -> Vec<String> {
 
 /// A process for each test, eight at a time, as nextest does it: tests per second, and what failed.
 fn processes(asked: &Asked, tests: usize) -> Result<(f64, Failures)> {
-    let (next, dir) = (AtomicUsize::new(0), asked.migrations("migrations"));
+    let (next, dir) = (AtomicUsize::new(0), crate::migrations(asked, "migrations"));
     let begun = Instant::now();
     let errors: Vec<String> = std::thread::scope(|scope| {
         let running: Vec<_> = (0..JOBS)

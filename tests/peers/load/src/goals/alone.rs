@@ -7,8 +7,7 @@ use harness_load::{Load, Times};
 use nix::sys::resource::UsageWho;
 
 use crate::child::{self, cpu};
-use crate::part::Measured;
-use crate::{Asked, Result};
+use peers_common::{Asked, Measured, Result};
 
 /// An iteration of nothing against the clock reads it makes and its three records.
 pub(crate) fn noop(asked: &Asked) -> Result<Vec<Measured>> {

@@ -5,8 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::child::{self, Server};
-use crate::part::Measured;
-use crate::{Asked, Result};
+use peers_common::{Asked, Measured, Result};
 
 /// Connections of both sides.
 const USERS: &str = "32";

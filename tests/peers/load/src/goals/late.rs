@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 use harness_load::{Load, Times, per_second};
 
 use crate::child::one_thread;
-use crate::part::Measured;
-use crate::{Asked, Result};
+use peers_common::{Asked, Measured, Result};
 
 const NOTE: &str = "for an idle machine: on a busy one the tail of both sides is its scheduler's";
 

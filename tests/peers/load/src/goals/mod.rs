@@ -5,11 +5,7 @@ mod cpu;
 mod late;
 mod stall;
 
-use crate::part::Measured;
-use crate::{Asked, Result};
-
-/// One measurement, which may answer several goals.
-type Measure = fn(&Asked) -> Result<Vec<Measured>>;
+use peers_common::Measure;
 
 /// Everything that is measured of load.
 pub(crate) const ALL: &[(&str, Measure)] = &[

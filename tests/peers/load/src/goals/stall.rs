@@ -11,8 +11,7 @@ use nix::unistd::Pid;
 
 use super::cpu::oha;
 use crate::child::{self, Server, one_thread};
-use crate::part::Measured;
-use crate::{Asked, Result};
+use peers_common::{Asked, Measured, Result};
 
 /// Low, so that what was held up is served quickly: the closed form has no queue after the stall.
 const RATE: u32 = 200;

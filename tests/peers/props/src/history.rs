@@ -1,7 +1,7 @@
 //! The goals: speed and memory of the transaction judge, the register judge against a search, and disagreements.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use adya::{History as Theirs, Opts, Valid, Workload, check};
 use harness_props::history::register::{self, Register};
@@ -11,20 +11,9 @@ use harness_props::history::transactions::{
 use harness_props::history::{Budget, End, History};
 use porcupine_rs::{CheckResult, Model, Operation, check_operations_timeout};
 
-use crate::part::Measured;
+use crate::seconds;
 use crate::simulated::{Draw, Load, clean, history, list_defects, planted, register_defects};
-use crate::{Asked, Result};
-
-type Measure = fn(&Asked) -> Result<Vec<Measured>>;
-
-/// Every goal, by name.
-pub(crate) const ALL: &[(&str, Measure)] = &[
-    ("props.history.speed", speed),
-    ("props.history.adya", against_adya),
-    ("props.history.memory", memory),
-    ("props.history.register", against_porcupine),
-    ("props.history.disagreements", disagreements),
-];
+use peers_common::{Asked, Measured, Result};
 
 /// Transactions per second that are wanted.
 const WANTED_PER_S: f64 = 250_000.0;
@@ -38,19 +27,13 @@ fn lists(transactions: usize, seed: u64) -> Result<History<ListAppend>> {
     Ok(history(clean::<ListAppend>(Level::Serializable, load, seed))?)
 }
 
-fn seconds<T>(work: impl FnOnce() -> T) -> (f64, T) {
-    let begun = Instant::now();
-    let output = work();
-    (begun.elapsed().as_secs_f64(), output)
-}
-
 fn judged(history: &History<ListAppend>, isolation: Isolation) -> Result<f64> {
     let (took, verdict) = seconds(|| history.judge(isolation));
     let outcome = verdict.outcome();
     if outcome.is_pass() { Ok(took) } else { Err(format!("a clean history did not pass: {outcome}").into()) }
 }
 
-fn speed(asked: &Asked) -> Result<Vec<Measured>> {
+pub(crate) fn speed(asked: &Asked) -> Result<Vec<Measured>> {
     let count = asked.times(1_000_000, 50_000);
     let history = lists(count, 1)?;
     let (mut free, mut strict) = (Vec::new(), Vec::new());
@@ -66,7 +49,7 @@ fn speed(asked: &Asked) -> Result<Vec<Measured>> {
     ])
 }
 
-fn against_adya(asked: &Asked) -> Result<Vec<Measured>> {
+pub(crate) fn against_adya(asked: &Asked) -> Result<Vec<Measured>> {
     let count = asked.times(100_000, 10_000);
     let ours = lists(count, 2)?;
     let text = ours.to_json();
@@ -95,7 +78,7 @@ fn against_adya(asked: &Asked) -> Result<Vec<Measured>> {
     ])
 }
 
-fn memory(asked: &Asked) -> Result<Vec<Measured>> {
+pub(crate) fn memory(asked: &Asked) -> Result<Vec<Measured>> {
     let count: usize = asked.times(1_000_000, 100_000);
     let output = Command::new(std::env::current_exe()?).args(["child", &count.to_string()]).output()?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -108,7 +91,8 @@ fn memory(asked: &Asked) -> Result<Vec<Measured>> {
 }
 
 /// Makes and judges a large history, and says how much memory that took at most.
-pub(crate) fn child(count: usize) -> Result {
+pub(crate) fn child(words: &[String]) -> Result {
+    let count = words.first().and_then(|count| count.parse().ok()).unwrap_or(1_000_000);
     let history = lists(count, 3)?;
     judged(&history, Isolation::new(Level::Serializable, Order::RealTime))?;
     let status = std::fs::read_to_string("/proc/self/status")?;
@@ -205,7 +189,7 @@ fn registers(
     Ok((history, theirs))
 }
 
-fn against_porcupine(asked: &Asked) -> Result<Vec<Measured>> {
+pub(crate) fn against_porcupine(asked: &Asked) -> Result<Vec<Measured>> {
     let count = asked.times(1_000_000, 20_000);
     let (ours, theirs) = registers(count, (count / 1_000) as u64, 0, 4)?;
     let mut rounds = Vec::new();
@@ -247,7 +231,7 @@ struct Tally {
     unexplained: Vec<String>,
 }
 
-fn disagreements(asked: &Asked) -> Result<Vec<Measured>> {
+pub(crate) fn disagreements(asked: &Asked) -> Result<Vec<Measured>> {
     let histories = asked.times(2_000, 100);
     let mut tally = Tally::default();
     let lists = list_defects();

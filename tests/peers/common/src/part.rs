@@ -8,7 +8,7 @@ use crate::{Asked, Result};
 
 /// How a goal's two sides are compared.
 #[derive(Debug, Clone)]
-pub(crate) struct Measured {
+pub struct Measured {
     goal: &'static str,
     peer: &'static str,
     unit: &'static str,
@@ -19,25 +19,29 @@ pub(crate) struct Measured {
 
 impl Measured {
     /// Ours against theirs, in the same unit, round by round.
-    pub(crate) fn pairs(goal: &'static str, peer: &'static str, unit: &'static str, rounds: &[(f64, f64)]) -> Self {
+    #[must_use]
+    pub fn pairs(goal: &'static str, peer: &'static str, unit: &'static str, rounds: &[(f64, f64)]) -> Self {
         let rounds = rounds.iter().map(|(ours, theirs)| (*ours, Some(*theirs))).collect();
         Self { goal, peer, unit, rounds, detail: json!({}), note: String::new() }
     }
 
     /// A number that is judged as it is.
-    pub(crate) fn count(goal: &'static str, rounds: &[u64]) -> Self {
+    #[must_use]
+    pub fn count(goal: &'static str, rounds: &[u64]) -> Self {
         let rounds = rounds.iter().map(|count| (*count as f64, None)).collect();
         Self { goal, peer: "", unit: "count", rounds, detail: json!({}), note: String::new() }
     }
 
     /// What else was seen: reported, not judged.
-    pub(crate) fn detail(mut self, name: &str, value: impl Into<Value>) -> Self {
+    #[must_use]
+    pub fn detail(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.detail[name] = value.into();
         self
     }
 
     /// What a reader has to know to read the figure right.
-    pub(crate) fn note(mut self, text: impl Into<String>) -> Self {
+    #[must_use]
+    pub fn note(mut self, text: impl Into<String>) -> Self {
         self.note = text.into();
         self
     }
