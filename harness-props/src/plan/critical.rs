@@ -69,9 +69,11 @@ impl CriticalPath {
             return Err(Undefined::Overflow);
         }
         let sequence = order.sequence().ok_or(Undefined::Cycle)?;
+        if view.bonds.is_empty() {
+            return Self::plain(view, sequence);
+        }
         let mut early = vec![0_i64; count];
         let mut makespan = 0;
-        let plain = view.bonds.is_empty();
         for step in sequence.iter().map(|step| *step as usize) {
             let mut start = 0;
             for edge in view.edges(step) {
@@ -79,11 +81,7 @@ impl CriticalPath {
                 if on == step {
                     return Err(Undefined::Cycle);
                 }
-                let least = match plain {
-                    true => early[on] + durations[on],
-                    false => bound(view.bond(edge), early[on], durations[on], durations[step]),
-                };
-                start = start.max(least);
+                start = start.max(bound(view.bond(edge), early[on], durations[on], durations[step]));
             }
             early[step] = start;
             makespan = makespan.max(start + durations[step]);
@@ -93,14 +91,43 @@ impl CriticalPath {
         for step in sequence.iter().rev().map(|step| *step as usize) {
             for edge in view.edges(step) {
                 let on = view.targets[edge] as usize;
-                let reach = match plain {
-                    true => durations[on],
-                    false => bound(view.bond(edge), 0, durations[on], durations[step]),
-                };
+                let reach = bound(view.bond(edge), 0, durations[on], durations[step]);
                 late[on] = late[on].min(late[step] - reach);
                 free[on] = free[on].min(early[step] - early[on] - reach);
             }
         }
+        Ok(Self { early, late, free, makespan })
+    }
+
+    /// Where every dependency is "starts after the end". One place in memory is touched per dependency and direction,
+    /// because in a large plan each of them is far away.
+    fn plain(view: &View, sequence: &[u32]) -> Result<Self, Undefined> {
+        let durations = &view.durations;
+        let mut finish = vec![0_i64; durations.len()];
+        let mut makespan = 0;
+        for step in sequence.iter().map(|step| *step as usize) {
+            let mut start = 0;
+            for on in &view.targets[view.edges(step)] {
+                if *on as usize == step {
+                    return Err(Undefined::Cycle);
+                }
+                start = start.max(finish[*on as usize]);
+            }
+            finish[step] = start + durations[step];
+            makespan = makespan.max(finish[step]);
+        }
+        // The least late start and the least early start of whatever waits for a step.
+        let mut waiting = vec![(makespan, makespan); durations.len()];
+        for step in sequence.iter().rev().map(|step| *step as usize) {
+            let (late, early) = (waiting[step].0 - durations[step], finish[step] - durations[step]);
+            for on in &view.targets[view.edges(step)] {
+                let theirs = &mut waiting[*on as usize];
+                *theirs = (theirs.0.min(late), theirs.1.min(early));
+            }
+        }
+        let early = finish.iter().zip(durations).map(|(finish, ticks)| finish - ticks).collect();
+        let late = waiting.iter().zip(durations).map(|(waiting, ticks)| waiting.0 - ticks).collect();
+        let free = waiting.iter().zip(&finish).map(|(waiting, finish)| waiting.1 - finish).collect();
         Ok(Self { early, late, free, makespan })
     }
 
