@@ -7,6 +7,7 @@ mod bench;
 mod campaign;
 mod consumer;
 mod figure;
+mod mutants;
 mod peers;
 mod plants;
 mod soak;
@@ -32,6 +33,9 @@ usage: cargo xtask <verb> [arguments]
   peers AREA [args]    AREA is db, load, ws or props: ours and the others by turns on one server, judged; target/peers/AREA.json
                        (--quick: few rounds, nothing judged; --only GOAL; --fresh: measure again; else it resumes)
   soak [items]         what the normal run does in short form, at full length; resumes; target/soak/*.json
+  mutants [--budget 60m] [--seed 1]
+                       a seeded sample of changes to harness-props (cargo-mutants), each of which some test has to notice;
+                       resumes; target/mutants/mutants.json
   tidy                 format, lints, licences and dependencies (cargo-deny where installed)
   help                 this text
 ";
@@ -50,6 +54,7 @@ fn main() -> ExitCode {
         "leftovers" => test::leftovers(),
         "peers" => peers::run(&rest),
         "soak" => soak::run(&rest),
+        "mutants" => mutants::run(&rest),
         "tidy" => test::tidy(),
         "help" | "--help" | "-h" => {
             print!("{HELP}");

@@ -19,6 +19,7 @@ struct Item {
     tests: &'static str,
     /// All of them; the test is told by `HARNESS_ROUNDS` how many of a batch it is to do.
     rounds: u64,
+    /// Rounds at a time: all of them where seeds are counted from nought, since a second batch would repeat the first.
     batch: u64,
 }
 
@@ -49,7 +50,7 @@ const ITEMS: &[Item] = &[
         what: "every slot of random load plans ends once, with panics and cancellations",
         tests: "package(harness-load) & test(/^conservation::every_slot/)",
         rounds: 10_000,
-        batch: 5_000,
+        batch: 10_000,
     },
     Item {
         name: "regressions",
@@ -71,6 +72,27 @@ const ITEMS: &[Item] = &[
         tests: "package(harness-core) & test(/^monitor::tests::a_(warm_up_is|leak_of_five)/)",
         rounds: 2_000,
         batch: 2_000,
+    },
+    Item {
+        name: "mutated-plans",
+        what: "defects of every rule of plans, slates, drills, timelines and migrations, found by their rule alone, and as many valid plans",
+        tests: "package(harness-props) & test(/^mutate::tests::(every_mutant|valid_plans)/)",
+        rounds: 10_000,
+        batch: 10_000,
+    },
+    Item {
+        name: "small-graphs",
+        what: "the acyclic ones of all digraphs of five steps, and shrinking to the true minimum",
+        tests: "package(harness-props) & test(/^(plan::tests::acyclic_digraphs|shrink::tests::cycles_shrink)/)",
+        rounds: 1_000,
+        batch: 1_000,
+    },
+    Item {
+        name: "ties",
+        what: "fronts of small sets full of ties against brute force, and ranks of exact ties",
+        tests: "package(harness-props) & test(/^(pareto::tests::front_of_small|rank::tests::)/)",
+        rounds: 1_000_000,
+        batch: 1_000_000,
     },
 ];
 
