@@ -11,7 +11,7 @@ use futures_util::future::{join_all, try_join_all};
 use harness_core::run::Run;
 use harness_core::{CoreResult, Error, ErrorKind};
 use harness_props::Outcome;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::findings::{Finding, Findings};
 use crate::ws::{Message, Ws};
@@ -45,18 +45,19 @@ pub async fn welcome(ws: &mut Ws) -> CoreResult<String> {
 pub type SessionCall = (String, Value);
 
 /// Settings of an isolation check.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Isolation {
     clients: usize,
     rounds: usize,
     limit: Duration,
     welcome: bool,
+    opening: Vec<Value>,
 }
 
 impl Default for Isolation {
     /// Three clients, eight rounds, 5 s per call, a welcome with a session id is required.
     fn default() -> Self {
-        Self { clients: 3, rounds: 8, limit: Duration::from_secs(5), welcome: true }
+        Self { clients: 3, rounds: 8, limit: Duration::from_secs(5), welcome: true, opening: Vec::new() }
     }
 }
 
@@ -109,6 +110,13 @@ impl Isolation {
         self
     }
 
+    /// Sends these messages first on every connection; requests among them are waited for, such as `initialize`.
+    #[must_use]
+    pub fn opening(mut self, messages: impl IntoIterator<Item = Value>) -> Self {
+        self.opening = messages.into_iter().collect();
+        self
+    }
+
     /// Connects the clients (`url` gets their number) and checks S1 to S5. `set` says how to keep a value under a key
     /// in the session,
     /// `get` how to read it.
@@ -135,6 +143,7 @@ impl Isolation {
                     Err(error) => unwelcome = unwelcome.or_else(|| Some(format!("client {n}: {error}"))),
                 }
             }
+            self.begin(&mut ws).await?;
             // The closing mark keeps canary 1 from being found inside canary 11.
             let token = format!("cz.{}.{}.{n}.", Run::current().id(), std::process::id());
             clients.push(Client { ws, n, session, token });
@@ -143,6 +152,17 @@ impl Isolation {
         list.extend(private_state(&mut clients, &set, &get).await?);
         list.push(self.crosstalk(&mut clients, &set, &get).await?);
         Ok(Findings::new(target, list))
+    }
+
+    /// Says the opening messages and waits for the replies that are due.
+    async fn begin(&self, ws: &mut Ws) -> CoreResult {
+        for message in &self.opening {
+            ws.send(message.clone()).await?;
+            if let Some(id) = message.get("id") {
+                ws.expect(json!({"id": id})).await?;
+            }
+        }
+        Ok(())
     }
 
     fn judge_sessions(&self, clients: &[Client], unwelcome: Option<String>) -> Vec<Finding> {

@@ -57,6 +57,8 @@ pub enum Incoming {
         /// Name of the method.
         method: String,
     },
+    /// An answer to a request; never answered itself.
+    Response,
     /// Answered with the fault, under the id if it could be read, else null.
     Invalid {
         /// Raw JSON text of the id.
@@ -85,6 +87,10 @@ struct Members<'a> {
     params: Option<&'a RawValue>,
     #[serde(default, borrow, deserialize_with = "present")]
     id: Option<&'a RawValue>,
+    #[serde(default, borrow, deserialize_with = "present")]
+    result: Option<&'a RawValue>,
+    #[serde(default, borrow, deserialize_with = "present")]
+    error: Option<&'a RawValue>,
 }
 
 /// Keeps `null` apart from absence.
@@ -128,6 +134,9 @@ fn member(text: &str) -> Incoming {
     }
     if members.jsonrpc.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok()).as_deref() != Some("2.0") {
         return invalid(id, "the member jsonrpc must be \"2.0\"");
+    }
+    if members.method.is_none() && (members.result.is_some() || members.error.is_some()) {
+        return Incoming::Response;
     }
     let Some(method) = members.method.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok()) else {
         return invalid(id, "the member method must be a string");
@@ -181,6 +190,16 @@ mod tests {
             let text = format!(r#"{{"jsonrpc":"2.0","method":"x","id":{id}}}"#);
             assert_eq!(id_and_code(&text), ("null".to_owned(), INVALID_REQUEST), "{id}");
         }
+    }
+
+    #[test]
+    fn response_is_no_request_and_nothing_to_answer() {
+        for rest in [r#""result":{}"#, r#""result":null"#, r#""error":{"code":1,"message":"m"}"#] {
+            let frame = parse(&format!(r#"{{"jsonrpc":"2.0","id":77,{rest}}}"#));
+            assert_eq!(frame, Frame::Single(Incoming::Response), "{rest}");
+        }
+        let both = parse(r#"{"jsonrpc":"2.0","id":1,"method":"m","result":{}}"#);
+        assert!(matches!(both, Frame::Single(Incoming::Request { .. })), "{both:?}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
-use axum::http::Uri;
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -32,12 +32,15 @@ struct Session {
     id: String,
     agent: String,
     state: SessionState,
+    /// The protocol version that was agreed on; before that nothing but `ping` is served (MCP, lifecycle).
+    agreed: Option<&'static str>,
 }
 
 /// Checks the agent and upgrades.
 pub(crate) async fn upgrade(
     State(app): State<Arc<App>>,
     uri: Uri,
+    headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     let ignores_agent = app.config.plants.on(Plant::IgnoresAgentId);
@@ -46,13 +49,25 @@ pub(crate) async fn upgrade(
         Ok(agent) => agent,
         Err(error) => return error.into_response(),
     };
+    if is_foreign(&headers) {
+        return ApiError::refused(StatusCode::FORBIDDEN, "a page of another origin may not connect").into_response();
+    }
     match upgrade {
         Ok(upgrade) => upgrade
-            .max_message_size(LARGEST_MESSAGE)
-            .max_frame_size(LARGEST_MESSAGE)
+            // What is a little too large is read, so that it can be refused by a close frame and not by a broken line.
+            .max_message_size(2 * LARGEST_MESSAGE)
+            .max_frame_size(2 * LARGEST_MESSAGE)
             .on_upgrade(move |socket| async move { app.converse(socket, agent).await }),
         Err(rejection) => ApiError::refused(rejection.status(), rejection.body_text()).into_response(),
     }
+}
+
+/// Whether a browser sends this for a page of another host (RFC 6455, section 10.2); other clients send no origin.
+fn is_foreign(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let own = text(header::HOST).unwrap_or_default();
+    headers.contains_key(header::ORIGIN)
+        && text(header::ORIGIN).and_then(|origin| origin.split_once("://")).is_none_or(|(_, host)| host != own)
 }
 
 /// The percent-decoded `agent_id` of a query string.
@@ -87,7 +102,7 @@ impl App {
         let repeated = self.config.plants.on(Plant::RepeatedSessionId);
         let id = if repeated { "session-1".to_owned() } else { crate::unique_id() };
         log::debug!("session {id} of {agent:?} begins");
-        let mut session = Session { id, agent, state: SessionState::new() };
+        let mut session = Session { id, agent, state: SessionState::new(), agreed: None };
         let mut stop = self.stop.clone();
         let closing = tokio::select! {
             closing = self.talk(&mut socket, &mut session) => closing,
@@ -109,6 +124,9 @@ impl App {
         }
         loop {
             match socket.recv().await?.ok()? {
+                Message::Text(text) if text.len() > LARGEST_MESSAGE => {
+                    return Some((close_code::SIZE, "a message has at most 1 MiB"));
+                }
                 Message::Text(text) => {
                     if let Some(answer) = self.answer_frame(&text, session).await {
                         socket.send(Message::Text(answer.into())).await.ok()?;
@@ -147,6 +165,7 @@ impl App {
                 log::debug!("session {}: notification {method:?}", session.id);
                 plants.on(Plant::AnswersNotification).then(|| jsonrpc::answer("null", Ok(json!({}))))
             }
+            Incoming::Response => None, // this service asks nothing, so nothing waits for it
             Incoming::Invalid { error, .. }
                 if error.code == jsonrpc::PARSE_ERROR && plants.on(Plant::SwallowsParseError) =>
             {
@@ -161,8 +180,12 @@ impl App {
             return Err(RpcError::params("named parameters (an object) are expected"));
         }
         match method {
-            "initialize" => initialize(&params),
+            "initialize" => session.initialize(&params),
             "ping" => Ok(json!({})),
+            _ if session.agreed.is_none() => Err(RpcError::new(jsonrpc::INVALID_REQUEST, "initialize comes first")),
+            "tools/list" if params.get("cursor").is_some() => {
+                Err(RpcError::params("there is one page, without a cursor"))
+            }
             "tools/list" => Ok(json!({"tools": tools()})),
             "tools/call" => {
                 self.limit(&session.agent).map_err(|seconds| {
@@ -273,15 +296,27 @@ fn arguments<T: DeserializeOwned>(value: Value) -> Result<T, RpcError> {
     serde_json::from_value(value).map_err(|error| RpcError::params(error.to_string()))
 }
 
-fn initialize(params: &Value) -> Result<Value, RpcError> {
-    let asked = params.get("protocolVersion").and_then(Value::as_str);
-    let asked = asked.ok_or_else(|| RpcError::params("protocolVersion is missing"))?;
-    let version = VERSIONS.iter().find(|version| **version == asked).unwrap_or(&VERSIONS[0]);
-    Ok(json!({
-        "protocolVersion": version,
-        "capabilities": {"tools": {"listChanged": false}},
-        "serverInfo": {"name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION")},
-    }))
+impl Session {
+    /// Agrees on a version, once (MCP, lifecycle, initialization).
+    fn initialize(&mut self, params: &Value) -> Result<Value, RpcError> {
+        if self.agreed.is_some() {
+            return Err(RpcError::new(jsonrpc::INVALID_REQUEST, "the session has begun already"));
+        }
+        let asked = params["protocolVersion"].as_str().ok_or_else(|| RpcError::params("protocolVersion is missing"))?;
+        if !params["capabilities"].is_object() {
+            return Err(RpcError::params("capabilities is missing or no object"));
+        }
+        if !params["clientInfo"]["name"].is_string() || !params["clientInfo"]["version"].is_string() {
+            return Err(RpcError::params("clientInfo needs a name and a version"));
+        }
+        let version = *VERSIONS.iter().find(|version| **version == asked).unwrap_or(&VERSIONS[0]);
+        self.agreed = Some(version);
+        Ok(json!({
+            "protocolVersion": version,
+            "capabilities": {"tools": {"listChanged": false}},
+            "serverInfo": {"name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION")},
+        }))
+    }
 }
 
 fn tools() -> Value {
@@ -333,6 +368,19 @@ mod tests {
     }
 
     #[test]
+    fn page_of_another_host_is_foreign_and_a_program_is_not() {
+        let headers = |origin: Option<&'static str>| {
+            let host = (header::HOST, "127.0.0.1:8080".parse().unwrap());
+            let origin = origin.map(|origin| (header::ORIGIN, origin.parse().unwrap()));
+            std::iter::once(host).chain(origin).collect::<HeaderMap>()
+        };
+        assert!(!is_foreign(&headers(None)) && !is_foreign(&headers(Some("http://127.0.0.1:8080"))));
+        for origin in ["http://evil.example", "http://127.0.0.1:81", "null", ""] {
+            assert!(is_foreign(&headers(Some(origin))), "{origin}");
+        }
+    }
+
+    #[test]
     fn planted_id_always_differs() {
         for id in ["1", "-5", "\"a\"", "null", "1.5"] {
             let other = another_id(id);
@@ -342,10 +390,19 @@ mod tests {
     }
 
     #[test]
-    fn initialize_keeps_a_known_version_and_offers_the_newest_for_others() {
+    fn initialize_keeps_a_known_version_offers_the_newest_for_others_and_comes_once() {
+        let asks = |version: &str| json!({"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}});
+        let session = || Session { id: "s".into(), agent: "a".into(), state: SessionState::new(), agreed: None };
         for (asked, expected) in [("2025-03-26", "2025-03-26"), ("1999-01-01", VERSIONS[0])] {
-            assert_eq!(initialize(&json!({"protocolVersion": asked})).unwrap()["protocolVersion"], expected);
+            let mut session = session();
+            assert_eq!(session.initialize(&asks(asked)).unwrap()["protocolVersion"], expected);
+            assert_eq!(session.initialize(&asks(asked)).unwrap_err().code, jsonrpc::INVALID_REQUEST);
         }
-        assert_eq!(initialize(&Value::Null).unwrap_err().code, jsonrpc::INVALID_PARAMS);
+        for missing in ["protocolVersion", "capabilities", "clientInfo"] {
+            let mut params = asks(VERSIONS[0]);
+            params.as_object_mut().unwrap().remove(missing);
+            assert_eq!(session().initialize(&params).unwrap_err().code, jsonrpc::INVALID_PARAMS, "{missing}");
+        }
+        assert_eq!(session().initialize(&Value::Null).unwrap_err().code, jsonrpc::INVALID_PARAMS);
     }
 }

@@ -21,6 +21,7 @@ pub use self::mcp::{Level, Scope, mcp};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use futures_util::{StreamExt as _, stream};
 use harness_core::CoreResult;
 use harness_props::Outcome;
 use serde_json::{Value, json};
@@ -65,6 +66,7 @@ pub struct Options {
     opening: Vec<Value>,
     limit: Duration,
     absent_id: bool,
+    at_once: usize,
     pub(crate) profile: Profile,
 }
 
@@ -80,6 +82,7 @@ impl Default for Options {
             opening: Vec::new(),
             limit: Duration::from_secs(2),
             absent_id: false,
+            at_once: 1,
             profile: Profile::new(Version::V2025_11_25),
         }
     }
@@ -128,6 +131,13 @@ impl Options {
         self
     }
 
+    /// Runs so many checks at once, each on its connection; one after the other unless told.
+    #[must_use]
+    pub fn at_once(mut self, checks: usize) -> Self {
+        self.at_once = checks.max(1);
+        self
+    }
+
     /// Accepts an error without `id` where the request's id could not be read, as MCP schemas from 2025-11-25 on do.
     #[must_use]
     pub fn absent_error_id(mut self) -> Self {
@@ -168,19 +178,29 @@ pub async fn jsonrpc(url: impl AsRef<str>, options: Options) -> CoreResult<Findi
 
 /// The JSON-RPC checks over any transport.
 async fn jsonrpc_list(target: &Target, options: &Options) -> Vec<Finding> {
-    let (mut list, mut answers) = (Vec::new(), true);
-    for check in messages::CHECKS.iter().chain(batches::CHECKS) {
-        let is_base = check.id == messages::BASE;
-        let verdict = if answers || check.id == messages::WELCOME {
-            run(check, target, options).await
-        } else {
-            Verdict::bare(Outcome::no_evidence(format!("the server does not answer a plain call ({})", messages::BASE)))
-        };
-        answers &= !is_base || verdict.outcome.is_pass();
-        let evidence = if verdict.outcome.is_pass() { Vec::new() } else { verdict.evidence };
-        list.push(Finding { id: check.id, source: check.source, rule: check.rule, outcome: verdict.outcome, evidence });
-    }
+    let all: Vec<_> = messages::CHECKS.iter().chain(batches::CHECKS).collect();
+    let (bases, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|check| check.id == messages::BASE);
+    let mut list = run_all(bases, target, options).await;
+    let answers = list.iter().all(|finding| finding.outcome.is_pass());
+    let (asked, mute): (Vec<_>, Vec<_>) =
+        others.into_iter().partition(|check| answers || check.id == messages::WELCOME);
+    list.extend(run_all(asked, target, options).await);
+    list.extend(mute.into_iter().map(|check| {
+        let why = format!("the server does not answer a plain call ({})", messages::BASE);
+        finding(check, Verdict::bare(Outcome::no_evidence(why)))
+    }));
     list
+}
+
+/// Their findings in the same order, as many at once as the options say.
+async fn run_all(checks: Vec<&'static Check>, target: &Target, options: &Options) -> Vec<Finding> {
+    let judged = checks.into_iter().map(|check| async move { finding(check, run(check, target, options).await) });
+    stream::iter(judged).buffered(options.at_once).collect().await
+}
+
+fn finding(check: &Check, verdict: Verdict) -> Finding {
+    let evidence = if verdict.outcome.is_pass() { Vec::new() } else { verdict.evidence };
+    Finding { id: check.id, source: check.source, rule: check.rule, outcome: verdict.outcome, evidence }
 }
 
 async fn run(check: &Check, target: &Target, options: &Options) -> Verdict {

@@ -14,9 +14,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::profile::Profile;
+use super::meta_key;
+use super::profile::{Profile, Version};
 use crate::events::SseReader;
-use crate::ws::{End, Message, Ws};
+use crate::ws::{Connect, End, Message, Ws};
 
 /// Messages of a conversation that are kept for a failure.
 const KEPT: usize = 512;
@@ -88,6 +89,12 @@ impl Target {
     }
 }
 
+/// The handshake with a server over WebSocket, its headers included; no subprotocol is offered.
+pub(crate) fn handshake(url: &str, headers: &[(String, String)], limit: Duration) -> Connect {
+    let connect = Ws::builder(url).limit(limit).open_limit(limit.max(Duration::from_secs(2)));
+    headers.iter().fold(connect, |connect, (name, value)| connect.header(name, value))
+}
+
 impl fmt::Display for Target {
     /// The address or the command line, secrets masked.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -125,13 +132,11 @@ impl Channel {
     pub(crate) async fn open(target: &Target, profile: &Profile, limit: Duration) -> CoreResult<Self> {
         let carrier = match target {
             Target::Ws { url, headers } => {
-                let mut connect = Ws::builder(url).limit(limit).open_limit(limit.max(Duration::from_secs(2)));
-                for (name, value) in headers {
-                    connect = connect.header(name, value);
-                }
-                if let Some(name) = &profile.subprotocol {
-                    connect = connect.subprotocol(name);
-                }
+                let connect = handshake(url, headers, limit);
+                let connect = match &profile.subprotocol {
+                    Some(name) => connect.subprotocol(name),
+                    None => connect,
+                };
                 Carrier::Ws(Box::new(connect.connect().await?))
             }
             Target::Http { url, headers } => Carrier::Http(Box::new(Posts::new(url, headers, limit)?)),
@@ -301,19 +306,8 @@ impl Posts {
             .request(harness_core::client::Method::POST, &self.path)
             .raw("application/json", text)
             .header("accept", "application/json, text/event-stream");
-        if let Some(version) = &self.version {
-            call = call.header("mcp-protocol-version", version);
-        }
-        if self.version.as_deref().is_some_and(|version| version >= "2026-07-28") {
-            let named = member("params").and_then(|params| params.get("name").or_else(|| params.get("uri")));
-            // What no header can hold is left out; the server has to refuse it all the same.
-            let fits = |text: &&str| text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
-            if let Some(method) = method.as_deref().filter(fits) {
-                call = call.header("mcp-method", method);
-            }
-            if let Some(name) = named.and_then(Value::as_str).filter(fits) {
-                call = call.header("mcp-name", name);
-            }
+        for (name, value) in self.mirrors(message.as_ref()) {
+            call = call.header(name, value);
         }
         if let Some(session) = self.session() {
             call = call.header("mcp-session-id", session);
@@ -333,6 +327,20 @@ impl Posts {
             post.await;
         }
         Ok(())
+    }
+
+    /// The headers that say what the body says; of what no header can hold there is none.
+    fn mirrors(&self, message: Option<&Value>) -> Vec<(&'static str, String)> {
+        let Some(agreed) = &self.version else { return Vec::new() };
+        let text = |pointer: &str| message.and_then(|message| message.pointer(pointer)).and_then(Value::as_str);
+        let stated = format!("/params/_meta/{}", meta_key("protocolVersion").replace('/', "~1"));
+        let mut mirrors = vec![("mcp-protocol-version", Some(text(&stated).unwrap_or(agreed)))];
+        if agreed.as_str() >= Version::V2026_07_28.text() {
+            mirrors.push(("mcp-method", text("/method")));
+            mirrors.push(("mcp-name", text("/params/name").or_else(|| text("/params/uri"))));
+        }
+        let fits = |text: &&str| text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+        mirrors.into_iter().filter_map(|(name, value)| Some((name, value.filter(fits)?.to_owned()))).collect()
     }
 
     async fn receive(&mut self, limit: Duration) -> CoreResult<String> {

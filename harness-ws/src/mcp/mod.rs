@@ -33,7 +33,7 @@ mod typed;
 
 use serde_json::Value;
 
-pub(crate) use self::channel::Channel;
+pub(crate) use self::channel::{Channel, handshake};
 pub(crate) use self::session::{initialize_params, meta_key, stateless_meta};
 pub use self::{
     channel::Target,
@@ -41,7 +41,7 @@ pub use self::{
     profile::{Profile, Role, Version},
     replay::{Replay, replay},
     session::{Mcp, McpReply, RequestId, ServerFacts},
-    stub::{McpStub, Script, Turn, serve_stdio},
+    stub::{HttpTurn, McpStub, Script, Turn, serve_stdio},
     typed::{Prompt, Resource, Tool, ToolResult},
 };
 

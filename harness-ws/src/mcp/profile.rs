@@ -172,6 +172,7 @@ pub struct Profile {
     pub(crate) welcome: WelcomeFrame,
     pub(crate) batches: Batches,
     pub(crate) subprotocol: Option<String>,
+    pub(crate) largest_message: Option<usize>,
     roles: BTreeMap<Role, Call>,
     pub(crate) client_capabilities: Value,
 }
@@ -186,6 +187,7 @@ impl Profile {
             welcome: WelcomeFrame::Skipped,
             batches,
             subprotocol: None,
+            largest_message: None,
             roles: BTreeMap::new(),
             client_capabilities: json!({}),
         }
@@ -238,6 +240,13 @@ impl Profile {
     /// Offers a WebSocket subprotocol, such as `mcp`.
     pub fn subprotocol(mut self, name: impl Into<String>) -> Self {
         self.subprotocol = Some(name.into());
+        self
+    }
+
+    /// The largest message in octets that the server takes over WebSocket; one octet more has to be refused by a close frame
+    /// with code 1009 (RFC 6455, section 7.4.1). Nothing is demanded unless told.
+    pub fn largest_message(mut self, octets: usize) -> Self {
+        self.largest_message = Some(octets);
         self
     }
 

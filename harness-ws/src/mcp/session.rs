@@ -121,19 +121,7 @@ impl Mcp {
     /// As [`Mcp::connect`] as far as opening goes.
     pub async fn open(target: &Target, profile: &Profile, limit: Duration) -> CoreResult<Self> {
         let channel = Channel::open(target, profile, limit).await?;
-        let mut mcp = Self {
-            channel,
-            profile: profile.clone(),
-            limit,
-            inbox: VecDeque::new(),
-            unreadable: Vec::new(),
-            next_id: 0,
-            server: ServerFacts::default(),
-            session: None,
-            canned: BTreeMap::new(),
-            asked: Vec::new(),
-            meta: serde_json::Map::new(),
-        };
+        let mut mcp = Self::new(channel, profile, limit);
         if profile.version().is_stateless() {
             mcp.channel.agreed(profile.version().text());
         }
@@ -146,8 +134,12 @@ impl Mcp {
     /// A conversation over a connection that is open already, and nothing said in it.
     #[must_use]
     pub fn over(ws: Ws, profile: &Profile, limit: Duration) -> Self {
+        Self::new(Channel::over_ws(ws, limit), profile, limit)
+    }
+
+    fn new(channel: Channel, profile: &Profile, limit: Duration) -> Self {
         Self {
-            channel: Channel::over_ws(ws, limit),
+            channel,
             profile: profile.clone(),
             limit,
             inbox: VecDeque::new(),

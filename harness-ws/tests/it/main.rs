@@ -7,6 +7,7 @@ mod defective;
 mod endings;
 mod events;
 mod mcp;
+mod mcp_transports;
 mod rfc6455;
 mod scripts;
 mod server;

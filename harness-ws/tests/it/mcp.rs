@@ -12,7 +12,7 @@ use harness_ws::mcp::{Expected, Mcp, McpStub, Profile, Script, Target, Turn, Ver
 use harness_ws::{ErrorKind, Findings, Result};
 use serde_json::{Value, json};
 
-fn scope() -> Scope {
+pub(crate) fn scope() -> Scope {
     Scope::default().limit(Duration::from_millis(1500)).strict()
 }
 
@@ -75,11 +75,11 @@ fn is_ok(turn: &mut Turn, method: &str) -> bool {
 }
 
 /// What the request said, `null` if there was none.
-fn heard(turn: &Turn, pointer: &str) -> Value {
+pub(crate) fn heard(turn: &Turn, pointer: &str) -> Value {
     turn.heard.as_ref().and_then(|heard| heard.pointer(pointer)).cloned().unwrap_or_default()
 }
 
-fn answer(turn: &mut Turn, result: Value) {
+pub(crate) fn answer(turn: &mut Turn, result: Value) {
     let id = heard(turn, "/id");
     let mut reply = json!({"jsonrpc": "2.0", "id": id});
     reply["result"] = result;
@@ -91,7 +91,7 @@ fn refuse(turn: &mut Turn, code: i64) {
     turn.said = vec![json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": "planted"}})];
 }
 
-fn set(turn: &mut Turn, pointer: &str, value: Value) {
+pub(crate) fn set(turn: &mut Turn, pointer: &str, value: Value) {
     if let Some(place) = turn.result().and_then(|result| result.pointer_mut(pointer)) {
         *place = value;
     }
@@ -110,6 +110,7 @@ const SESSIONS: &[Planted] = planted! {
     "speaks before initialized" "M10" |turn| { if turn.method() == "initialize" && turn.result().is_some() { turn.said.push(json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})); } }
     "ping tells something" "M12" |turn| { if is_ok(turn, "ping") && heard(turn, "/id") == 3 { set(turn, "", json!({"pong": true})); } }
     "answers initialized" "M13" |turn| { if turn.method() == "notifications/initialized" { turn.said.push(json!({"jsonrpc": "2.0", "id": "i", "result": {}})); } }
+    "gives a newer client an empty welcome" "M15" |turn| { if turn.method() == "server/discover" { answer(turn, json!({})); } }
     "serves an undeclared method" "M14" |turn| { if turn.method() == "tasks/list" { answer(turn, json!({"tasks": []})); } }
     "serves the id null" "M16" |turn| { if turn.heard.as_ref().is_some_and(|heard| heard.get("id") == Some(&Value::Null)) && turn.method() == "ping" { turn.said = vec![json!({"jsonrpc": "2.0", "id": "null", "result": {}})]; } }
     "serves a fractional id" "M17" |turn| { if heard(turn, "/id") == 1.5 { turn.said = vec![json!({"jsonrpc": "2.0", "id": "1.5", "result": {}})]; } }

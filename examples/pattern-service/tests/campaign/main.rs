@@ -88,11 +88,11 @@ fn concurrency_phase(phase: Phase<World>) -> Phase<World> {
 
 fn websocket_phase(phase: Phase<World>) -> Phase<World> {
     phase
-        .scenario("B1", "JSON-RPC rules hold over WebSocket", protocol::json_rpc_rules)
+        .scenario("B1", "JSON-RPC and MCP rules hold over WebSocket", protocol::protocol_rules)
         .requirement("T-089")
         .criterion(limit("websocket.rules_kept", "T-089", ">= 100 %", None))
-        .expects("ids are echoed, errors carry their codes, notifications are never answered, batches are")
-        .remedy("each finding names the section of JSON-RPC 2.0 and the frames; the transcript is evidence")
+        .expects("the profile mcp-2025-11-25+welcome+batches+pattern-service is kept: framing, sessions, tools")
+        .remedy("each finding names the section of the specification and the frames; the transcript is evidence")
         .limit(minutes(1))
         .scenario("B4", "sessions do not share state", protocol::session_isolation)
         .critical()

@@ -1,27 +1,39 @@
-//! Category WebSocket: JSON-RPC rules, sessions that share nothing, the welcome frame.
+//! Category WebSocket: the rules of JSON-RPC and MCP, sessions that share nothing, the welcome frame.
 
 use std::time::{Duration, Instant};
 
 use harness_core::campaign::Scenario;
 use harness_core::slo::Measured;
-use harness_core::{Error, ErrorKind, Outcome, Result};
-use harness_ws::{Findings, Refusal, Ws, conformance, sessions};
+use harness_core::{CoreResult, Error, ErrorKind, Outcome, Result};
+use harness_ws::conformance::{self, Scope};
+use harness_ws::mcp::{Profile, Role, Target};
+use harness_ws::{Findings, Refusal, Ws, sessions};
 use serde_json::{Value, json};
 
 use crate::world::World;
 
 /// The fewest rules that must have been executed for the scenario to say anything.
-const RULES: usize = 15;
+const RULES: usize = 60;
 /// Sessions of the isolation scenario: all call at once.
 const SESSIONS: usize = 8;
 /// A frame that does not come within this does not come.
 const FRAME: Duration = Duration::from_secs(2);
 
-/// B1: every rule, each with the section that states it.
-pub(crate) async fn json_rpc_rules(cx: &mut Scenario<World>) -> Result {
+/// What the service promises: a version of MCP, and the rules of this house.
+fn profile() -> CoreResult<Profile> {
+    Ok(Profile::named("mcp-2025-11-25+welcome+batches")?
+        .house("pattern-service")
+        .largest_message(1 << 20)
+        .plays(Role::Remember, "session_set", json!({"key": "{key}", "value": "{value}"}))
+        .plays(Role::Recall, "session_get", json!({"key": "{key}"})))
+}
+
+/// B1: every rule of the profile, each with the section that states it.
+pub(crate) async fn protocol_rules(cx: &mut Scenario<World>) -> Result {
     let world = cx.shared();
-    let options = conformance::Options::default().welcome(conformance::WelcomeFrame::Required);
-    let findings = conformance::jsonrpc(world.mcp("conformance"), options).await?;
+    let target = Target::at(&world.mcp("conformance"))?;
+    let scope = Scope::default().skip("M77"); // what sessions share is judged by B4
+    let findings = conformance::mcp(&target, &profile()?, &scope).await?;
     report_findings(cx, "websocket.rules_kept", &findings, RULES)
 }
 
@@ -29,8 +41,10 @@ pub(crate) async fn json_rpc_rules(cx: &mut Scenario<World>) -> Result {
 pub(crate) async fn session_isolation(cx: &mut Scenario<World>) -> Result {
     let world = cx.shared();
     let tool = |name: &str, arguments: Value| ("tools/call".to_owned(), json!({"name": name, "arguments": arguments}));
+    let begun = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
     let findings = sessions::Isolation::default()
         .clients(SESSIONS)
+        .opening([initialize(), begun])
         .run(
             |n| world.mcp(&format!("isolated-{n}")),
             |key, value| tool("session_set", json!({"key": key, "value": value})),
@@ -38,6 +52,16 @@ pub(crate) async fn session_isolation(cx: &mut Scenario<World>) -> Result {
         )
         .await?;
     report_findings(cx, "websocket.isolation_kept", &findings, 4)
+}
+
+/// The greeting of a client without capabilities.
+fn initialize() -> Value {
+    let params = json!({
+        "protocolVersion": "2025-11-25",
+        "capabilities": {},
+        "clientInfo": {"name": "campaign", "version": "1"},
+    });
+    json!({"jsonrpc": "2.0", "id": "initialize", "method": "initialize", "params": params})
 }
 
 /// Each finding is a check of the scenario; too few executed ones are no evidence, however clean they are.

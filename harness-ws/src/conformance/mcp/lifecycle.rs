@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Cx, Judged, Miss, Need, broken, checks};
 use crate::jsonrpc::{INVALID_PARAMS, METHOD_NOT_FOUND};
-use crate::mcp::{Role, Version, brief};
+use crate::mcp::{Role, Version, brief, stateless_meta};
 
 checks! {
     "M01" Sessions Must "basic/lifecycle#version-negotiation" "the version that was asked for is agreed on" Open Need::Nothing => same_version;
@@ -22,6 +22,7 @@ checks! {
     "M12" Sessions Must "basic/utilities/ping" "ping gives an empty result" Greeted Need::Nothing => ping;
     "M13" Sessions Must "basic/lifecycle#initialization" "the notification initialized is never answered" Open Need::Nothing => initialized_is_silent;
     "M14" Sessions Should "basic/lifecycle#operation" "a method of an undeclared capability gives -32601" Greeted Need::Nothing => undeclared;
+    "M15" Sessions Sound "basic/lifecycle#version-negotiation" "a client of the stateless era is told what is spoken here, and does no harm" Open Need::Nothing => newer_client;
 }
 
 async fn greet(cx: &mut Cx, version: &str) -> Result<Value, Miss> {
@@ -191,4 +192,25 @@ async fn undeclared(cx: &mut Cx) -> Judged {
         asked.push(method);
     }
     Ok(asked.join(", "))
+}
+
+/// A server of sessions alone refuses `server/discover`; one of both eras answers it. Either goes on serving.
+async fn newer_client(cx: &mut Cx) -> Judged {
+    let meta = Value::Object(stateless_meta(Version::V2026_07_28, &cx.profile.client_capabilities));
+    let told = match cx.a.call("server/discover", json!({"_meta": meta})).await {
+        Ok(reply) if reply.error_code().is_some() => "refused".to_owned(),
+        Ok(reply) => match reply.result().map(|result| &result["supportedVersions"]) {
+            Some(Value::Array(versions)) if !versions.is_empty() => format!("{} versions", versions.len()),
+            _ => broken!("it was answered by {}", brief(reply.message())),
+        },
+        // Over HTTP a status says it.
+        Err(error) if error.kind() == ErrorKind::Protocol => "refused by its status".to_owned(),
+        Err(error) => return Err(error.into()),
+    };
+    cx.reopen().await?;
+    let reply = greet(cx, cx.profile.version().text()).await?;
+    match reply["result"]["protocolVersion"].is_string() {
+        true => Ok(told),
+        false => broken!("after it initialize was answered by {}", brief(&reply)),
+    }
 }

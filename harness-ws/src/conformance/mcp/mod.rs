@@ -5,8 +5,10 @@
 
 mod base;
 mod features;
+mod headers;
 mod isolation;
 mod lifecycle;
+mod socket;
 mod stateless;
 mod tools;
 mod transport;
@@ -15,6 +17,7 @@ mod wire;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use futures_util::{StreamExt as _, stream};
 use harness_core::{CoreResult, Error, ErrorKind};
 use harness_props::Outcome;
 use serde_json::{Value, json};
@@ -42,14 +45,15 @@ pub enum Level {
 pub struct Scope {
     limit: Duration,
     strict: bool,
+    at_once: usize,
     skip: Vec<String>,
     only: Option<Vec<String>>,
 }
 
 impl Default for Scope {
-    /// Every check, 2 s for a wait, a wish that is not met is Degraded.
+    /// Every check, one after the other, 2 s for a wait, a wish that is not met is Degraded.
     fn default() -> Self {
-        Self { limit: Duration::from_secs(2), strict: false, skip: Vec::new(), only: None }
+        Self { limit: Duration::from_secs(2), strict: false, at_once: 1, skip: Vec::new(), only: None }
     }
 }
 
@@ -63,6 +67,13 @@ impl Scope {
     /// Makes a wish that is not met a failure.
     pub fn strict(mut self) -> Self {
         self.strict = true;
+        self
+    }
+
+    /// Runs so many checks at once, each in its conversation: for servers that let many waits end by their limit. What a
+    /// server tells to all its sessions is then heard by checks that did not ask for it.
+    pub fn at_once(mut self, checks: usize) -> Self {
+        self.at_once = checks.max(1);
         self
     }
 
@@ -283,9 +294,15 @@ pub async fn mcp(target: &Target, profile: &Profile, scope: &Scope) -> CoreResul
         isolation::CHECKS,
         stateless::CHECKS,
         transport::CHECKS,
+        headers::CHECKS,
+        socket::CHECKS,
     ];
-    for check in all.into_iter().flatten().filter(|check| scope.wants(check.id)) {
-        let (outcome, lines) = judge(check, target, profile, scope, facts.as_ref()).await;
+    let wanted: Vec<_> = all.into_iter().flatten().filter(|check| scope.wants(check.id)).collect();
+    let known = facts.as_ref();
+    let judged =
+        wanted.into_iter().map(|check| async move { (check, judge(check, target, profile, scope, known).await) });
+    let judged: Vec<_> = stream::iter(judged).buffered(scope.at_once).collect().await;
+    for (check, (outcome, lines)) in judged {
         said.extend(lines.iter().cloned());
         list.push(finding(check, profile, outcome, lines));
     }
@@ -313,6 +330,7 @@ async fn framing(target: &Target, profile: &Profile, scope: &Scope) -> Vec<Findi
     let version = profile.version();
     let mut options = Options::default()
         .limit(scope.limit)
+        .at_once(scope.at_once)
         .batches(profile.batches)
         .welcome(if matches!(target, Target::Ws { .. }) { profile.welcome } else { WelcomeFrame::Skipped })
         .absent_error_id();

@@ -1,10 +1,12 @@
 //! What each transport adds: headers and status over HTTP, lines over stdio, the close of a WebSocket.
 
+use harness_core::Error;
 use harness_core::client::{Call, Http, Method};
 use serde_json::{Value, json};
 
 use super::{Cx, Judged, Miss, Need, broken, checks};
 use crate::mcp::{Mcp, Target, brief};
+use crate::ws::End;
 
 checks! {
     "T01" Both Should "basic/transports" "the end of a conversation is answered as the transport says" Greeted Need::Nothing => goodbye;
@@ -16,15 +18,17 @@ checks! {
     "T07" Sessions Must "basic/transports#session-management" "HTTP: a session that was ended gives 404" Greeted Need::Nothing => ended_session;
     "T08" Sessions Must "basic/transports#protocol-version-header" "HTTP: an unknown MCP-Protocol-Version gives 400" Greeted Need::Nothing => bad_version_header;
     "T09" Both Sound "basic/transports#stdio" "stdio: an empty line and CRLF do no harm" Greeted Need::Nothing => odd_lines;
+    "T18" Both Must "basic/authorization" "who shows no credentials, or wrong ones, is refused" Greeted Need::Nothing => no_credentials;
 }
 
 /// The address of a server over HTTP.
-fn over_http(cx: &Cx) -> Result<(Http, String), Miss> {
-    let Target::Http { url, .. } = &cx.target else {
+pub(super) fn over_http(cx: &Cx) -> Result<(Http, String), Miss> {
+    let Target::Http { url, headers } = &cx.target else {
         return Err(Miss::Elsewhere("this transport is not HTTP".to_owned()));
     };
     let at = url.get(7..).and_then(|rest| rest.find('/')).map_or(url.len(), |at| at + 7);
-    Ok((Http::new(&url[..at])?, url[at..].to_owned()))
+    let http = headers.iter().fold(Http::new(&url[..at])?, |http, (name, value)| http.header(name, value));
+    Ok((http, url[at..].to_owned()))
 }
 
 /// A POST with the headers that are always due.
@@ -155,4 +159,47 @@ async fn odd_lines(cx: &mut Cx) -> Judged {
         Some(reply) if reply.get("result").is_some() => Ok("2 lines".to_owned()),
         other => broken!("a line with CRLF was answered by {:?}", other.map(brief)),
     }
+}
+
+/// The conversation of this check was let in with its credentials: that is the positive control.
+async fn no_credentials(cx: &mut Cx) -> Judged {
+    let (Target::Ws { headers, .. } | Target::Http { headers, .. }) = &cx.target else {
+        return Err(Miss::Elsewhere("a program asks for no credentials".to_owned()));
+    };
+    let is_credential = |name: &str| name.eq_ignore_ascii_case("authorization");
+    if !headers.iter().any(|(name, _)| is_credential(name)) {
+        return Err(Miss::Elsewhere("the target shows no credentials".to_owned()));
+    }
+    let with = |change: fn(&str) -> Option<String>| {
+        let mut target = cx.target.clone();
+        if let Target::Ws { headers, .. } | Target::Http { headers, .. } = &mut target {
+            let changed = headers.drain(..).filter_map(|(name, value)| match is_credential(&name) {
+                true => change(&value).map(|value| (name, value)),
+                false => Some((name, value)),
+            });
+            *headers = changed.collect();
+        }
+        target
+    };
+    let altered = |value: &str| Some(format!("{value}x"));
+    for (what, target) in [("without credentials", with(|_| None)), ("with altered credentials", with(altered))] {
+        match Mcp::connect_within(&target, &cx.profile, cx.limit).await {
+            Ok(_) => broken!("a conversation {what} was begun"),
+            Err(error) if refuses(&error) => {}
+            Err(error) => broken!("a conversation {what} was not refused by 401, 403 or a close frame, but: {error}"),
+        }
+    }
+    Ok("2 conversations".to_owned())
+}
+
+/// Status 401 or 403, or a close frame that says so.
+fn refuses(error: &Error) -> bool {
+    let sources = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    let ends = sources.filter_map(|error| error.downcast_ref::<End>()).any(|end| match end {
+        End::HandshakeRejected(refusal) => matches!(refusal.status, 401 | 403),
+        End::Close { code, .. } => matches!(code, 1008 | 3000 | 3003 | 4000..=4999),
+        _ => false,
+    });
+    // Over HTTP the status stands in the sentence.
+    ends || ["status 401", "status 403"].iter().any(|status| error.to_string().contains(status))
 }

@@ -1,20 +1,25 @@
 //! The stub over Streamable HTTP: just enough of HTTP/1.1 to answer one request per connection.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::broadcast;
+use tokio_tungstenite::tungstenite::http::StatusCode;
 
-use super::House;
 use super::desk::Desk;
+use super::{House, HttpTurn, unguessable};
+use crate::jsonrpc::METHOD_NOT_FOUND;
 use crate::mcp::meta_key;
 use crate::mcp::profile::Version;
 
 /// The longest head and body that are read.
 const LARGEST: usize = 16 << 20;
+
+/// The headers of a request are not what its body says, in the stateless era.
+const HEADER_MISMATCH: i64 = -32020;
 
 /// All sessions over HTTP.
 #[derive(Clone)]
@@ -35,8 +40,89 @@ struct Session {
 
 struct Request {
     method: String,
-    headers: HashMap<String, String>,
+    /// Names in lower case.
+    headers: BTreeMap<String, String>,
     body: String,
+}
+
+type Header = (String, String);
+
+/// An answer: all of it, or the beginning of a stream.
+struct Head {
+    status: u16,
+    headers: Vec<Header>,
+    body: String,
+    streams: bool,
+}
+
+impl Head {
+    fn new(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: String::new(), streams: false }
+    }
+
+    fn with(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    fn body(mut self, body: String) -> Self {
+        self.body = body;
+        if self.body.is_empty() { self } else { self.with("Content-Type", "application/json") }
+    }
+
+    fn text(&self) -> String {
+        let reason = StatusCode::from_u16(self.status).ok().and_then(|status| status.canonical_reason());
+        let mut text = format!("HTTP/1.1 {} {}\r\nConnection: close\r\n", self.status, reason.unwrap_or("Odd"));
+        for (name, value) in &self.headers {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        match self.streams {
+            true => text.push_str("\r\n: here\n\n"),
+            false => text.push_str(&format!("Content-Length: {}\r\n\r\n{}", self.body.len(), self.body)),
+        }
+        text
+    }
+}
+
+impl Request {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+
+    /// The body, null if it is no JSON.
+    fn message(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_default()
+    }
+
+    /// What a POST of every version has to say of itself.
+    fn check_types(&self) -> Result<(), Head> {
+        let accepts = self.header("accept").unwrap_or_default();
+        if !accepts.contains("application/json") || !accepts.contains("text/event-stream") {
+            return Err(Head::new(406));
+        }
+        if !self.header("content-type").unwrap_or_default().starts_with("application/json") {
+            return Err(Head::new(415));
+        }
+        Ok(())
+    }
+
+    /// Headers of the stateless era mirror the body; without a body that can be mirrored the desk says what is wrong.
+    fn check_mirrors(&self) -> Result<(), Head> {
+        let message = self.message();
+        let Some(method) = message["method"].as_str() else { return Ok(()) };
+        let params = &message["params"];
+        let named = matches!(method, "tools/call" | "prompts/get" | "resources/read");
+        let name = params["name"].as_str().or_else(|| params["uri"].as_str()).filter(|_| named);
+        let version = params["_meta"][meta_key("protocolVersion")].as_str();
+        for (header, body) in [("mcp-method", Some(method)), ("mcp-name", name), ("mcp-protocol-version", version)] {
+            if body.is_some() && self.header(header) != body {
+                let error = json!({"code": HEADER_MISMATCH, "message": format!("{header} is not what the body says")});
+                let reply = json!({"jsonrpc": "2.0", "id": message["id"], "error": error});
+                return Err(Head::new(400).body(reply.to_string()));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Posts {
@@ -47,124 +133,169 @@ impl Posts {
 
     pub(super) async fn serve(&self, mut socket: TcpStream) {
         let Some(request) = read(&mut socket).await else { return };
-        let header = |name: &str| request.headers.get(name).map(String::as_str);
-        let local = |origin: &str| origin.contains("//127.0.0.1") || origin.contains("//localhost");
-        if header("origin").is_some_and(|origin| !local(origin)) {
-            return say(&mut socket, "403 Forbidden", "", "").await;
-        }
-        let stateless = self.house.script.version.is_stateless();
-        match (request.method.as_str(), header("mcp-session-id")) {
-            ("POST", _) => self.post(socket, &request, stateless).await,
-            ("DELETE", Some(id)) if !stateless => {
-                let gone = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
-                let status = if gone.is_some() { "200 OK" } else { "404 Not Found" };
-                say(&mut socket, status, "", "").await;
-            }
-            ("DELETE", None) if !stateless => say(&mut socket, "400 Bad Request", "", "").await,
-            _ => say(&mut socket, "405 Method Not Allowed", "Allow: POST, DELETE\r\n", "").await,
+        match self.admit(&request) {
+            Err(head) => self.say(&mut socket, &request, head).await,
+            Ok((session, given)) => self.post(socket, &request, &session, given).await,
         }
     }
 
-    async fn post(&self, mut socket: TcpStream, request: &Request, stateless: bool) {
-        let header = |name: &str| request.headers.get(name).map(String::as_str);
-        let accepts = header("accept").unwrap_or_default();
-        if !accepts.contains("application/json") || !accepts.contains("text/event-stream") {
-            return say(&mut socket, "406 Not Acceptable", "", "").await;
+    /// The session that a POST is for and the header that tells a new one its name, or what is said in place of an answer.
+    fn admit(&self, request: &Request) -> Result<(Arc<Session>, Option<Header>), Head> {
+        if let Some(status) = self.house.refuses(|name| request.headers.get(name).cloned()) {
+            return Err(Head::new(status));
         }
-        if !header("content-type").unwrap_or_default().starts_with("application/json") {
-            return say(&mut socket, "415 Unsupported Media Type", "", "").await;
-        }
-        let message: Value = serde_json::from_str(&request.body).unwrap_or_default();
-        let method = message["method"].as_str().unwrap_or_default();
-        if header("mcp-protocol-version").is_some_and(|version| Version::parse(version).is_none()) {
-            return say(&mut socket, "400 Bad Request", "", "").await;
-        }
-        let known = |id: &str| self.sessions.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
-        let mut given = String::new();
-        let session = match header("mcp-session-id").filter(|_| !stateless) {
-            _ if stateless => Arc::clone(&self.common),
-            Some(id) => match known(id) {
-                Some(session) => session,
-                None => return say(&mut socket, "404 Not Found", "", "").await,
-            },
-            None if method == "initialize" => {
-                let session = Session::new(&self.house);
-                let id = format!("s-{:016x}", unguessable());
-                given = format!("Mcp-Session-Id: {id}\r\n");
-                self.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&session));
-                session
+        let stateless = self.house.script.version.is_stateless();
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        match (request.method.as_str(), request.header("mcp-session-id")) {
+            ("POST", _) => {}
+            ("DELETE", None) if !stateless => return Err(Head::new(400)),
+            ("DELETE", Some(id)) if !stateless => {
+                return Err(Head::new(if sessions.remove(id).is_some() { 200 } else { 404 }));
             }
-            None => return say(&mut socket, "400 Bad Request", "", "").await,
-        };
+            _ => return Err(Head::new(405).with("Allow", "POST, DELETE")),
+        }
+        request.check_types()?;
+        if stateless {
+            request.check_mirrors()?;
+            return Ok((Arc::clone(&self.common), None));
+        }
+        if request.header("mcp-protocol-version").is_some_and(|version| Version::parse(version).is_none()) {
+            return Err(Head::new(400));
+        }
+        match request.header("mcp-session-id") {
+            Some(id) => sessions.get(id).map(|session| (Arc::clone(session), None)).ok_or_else(|| Head::new(404)),
+            None if request.message()["method"] == "initialize" => {
+                let session = Session::new(&self.house);
+                let number = session.desk.lock().unwrap_or_else(PoisonError::into_inner).session;
+                let id = (self.house.script.session_ids)(number);
+                sessions.insert(id.clone(), Arc::clone(&session));
+                Ok((session, Some(("Mcp-Session-Id".to_owned(), id))))
+            }
+            None => Err(Head::new(400)),
+        }
+    }
+
+    async fn post(&self, mut socket: TcpStream, request: &Request, session: &Session, given: Option<Header>) {
+        let stateless = self.house.script.version.is_stateless();
+        let message = request.message();
         let mut replies = session.replies.subscribe();
         let (body, inside) =
             if stateless { session.rename(&message, &request.body) } else { (request.body.clone(), None) };
-        let (said, _) = {
-            let mut desk = session.desk.lock().unwrap_or_else(PoisonError::into_inner);
-            self.house.turn(&mut desk, &body)
-        };
+        let said = session.turn(&self.house, &body);
         let readable = |id: &&Value| id.is_string() || id.is_i64() || id.is_u64();
         let outside = message.get("id").filter(readable).filter(|_| message.get("method").is_some()).cloned();
-        let awaited = inside.map(Value::String).or_else(|| outside.clone());
-        let shown = |text: &str| restore(text, awaited.as_ref(), outside.as_ref());
-        let is_own = |text: &str| {
-            let said: Value = serde_json::from_str(text).unwrap_or_default();
-            said.get("method").is_none() && said.get("id") == awaited.as_ref()
-        };
-        // What a stream opted for is told on that stream, under its id.
-        let told = |text: &str| -> Option<Value> {
-            let said: Value = serde_json::from_str(text).ok()?;
-            said["params"]["_meta"].get(meta_key("subscriptionId")).cloned()
-        };
-        if awaited.is_none() {
-            let accepted = said.is_empty();
-            let status = if accepted { "202 Accepted" } else { "400 Bad Request" };
-            return say(&mut socket, status, &given, &said.join("\n")).await;
+        let due = Due { inside: inside.map(Value::String).or_else(|| outside.clone()), outside };
+        let head = |status: u16| Head { headers: given.iter().cloned().collect(), ..Head::new(status) };
+        if due.inside.is_none() {
+            let status = if said.is_empty() { 202 } else { 400 };
+            return self.say(&mut socket, request, head(status).body(said.join("\n"))).await;
         }
         if stateless
             && let [only] = &said[..]
-            && is_own(only)
+            && due.is_own(only)
         {
-            let code = serde_json::from_str::<Value>(only).ok().and_then(|said| said["error"]["code"].as_i64());
-            let status = match code {
-                None => "200 OK",
-                Some(-32601) => "404 Not Found",
-                Some(_) => "400 Bad Request",
-            };
-            return say(&mut socket, status, &given, &shown(only)).await;
+            return self.say(&mut socket, request, head(status_of(only)).body(due.shown(only))).await;
         }
-        let head = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX-Accel-Buffering: no\r\n{given}Connection: close\r\n\r\n: here\n\n"
-        );
-        if socket.write_all(head.as_bytes()).await.is_err() {
+        let head = head(200).with("Content-Type", "text/event-stream").with("X-Accel-Buffering", "no");
+        let head = self.changed(request, Head { streams: true, ..head });
+        if socket.write_all(head.text().as_bytes()).await.is_err() {
             return;
         }
-        let (mut own, others): (Vec<_>, Vec<_>) = said.into_iter().partition(|text| is_own(text));
+        let (own, others): (Vec<_>, Vec<_>) = said.into_iter().partition(|text| due.is_own(text));
         for text in others {
             let for_somebody = serde_json::from_str::<Value>(&text).is_ok_and(|said| said.get("method").is_none());
-            let elsewhere = told(&text).is_some_and(|stream| Some(&stream) != awaited.as_ref());
-            if for_somebody || elsewhere {
+            if for_somebody || (stream_of(&text).is_some() && !due.is_told(&text)) {
                 let _ = session.replies.send(text);
-            } else if event(&mut socket, &shown(&text)).await.is_err() {
+            } else if event(&mut socket, &due.shown(&text)).await.is_err() {
                 return;
             }
         }
-        while own.is_empty() {
-            match replies.recv().await {
-                Ok(text) if is_own(&text) => own.push(text),
-                Ok(text) if told(&text).is_some_and(|stream| Some(&stream) == awaited.as_ref()) => {
-                    if event(&mut socket, &shown(&text)).await.is_err() {
-                        return;
-                    }
-                }
-                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
-                Err(broadcast::error::RecvError::Closed) => return,
-            }
+        let own = if own.is_empty() { due.wait(&mut socket, &mut replies).await } else { Some(own) };
+        for text in own.iter().flatten() {
+            let _ = event(&mut socket, &due.shown(text)).await;
         }
-        for text in own {
-            let _ = event(&mut socket, &shown(&text)).await;
+        if own.is_none() && stateless {
+            // In this era to close the stream is to cancel what it is for.
+            let cancels =
+                json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": due.inside}});
+            session.turn(&self.house, &cancels.to_string());
         }
         let _ = socket.shutdown().await;
+    }
+
+    /// What a script makes of the head of an answer.
+    fn changed(&self, request: &Request, head: Head) -> Head {
+        let Some(tamper) = &self.house.script.tamper_http else { return head };
+        let Head { status, headers, body, streams } = head;
+        let (method, asked, text) = (request.method.clone(), request.headers.clone(), request.body.clone());
+        let mut turn = HttpTurn { method, asked, text, status, headers, body };
+        tamper(&mut turn);
+        Head { status: turn.status, headers: turn.headers, body: turn.body, streams }
+    }
+
+    async fn say(&self, socket: &mut TcpStream, request: &Request, head: Head) {
+        let head = self.changed(request, head);
+        let _ = socket.write_all(head.text().as_bytes()).await;
+        let _ = socket.shutdown().await;
+    }
+}
+
+/// The status that goes with a single reply of the stateless era.
+fn status_of(reply: &str) -> u16 {
+    let code = serde_json::from_str::<Value>(reply).ok().and_then(|said| said["error"]["code"].as_i64());
+    match code {
+        None => 200,
+        Some(METHOD_NOT_FOUND) => 404,
+        Some(_) => 400,
+    }
+}
+
+/// The stream that a notification is told on.
+fn stream_of(text: &str) -> Option<Value> {
+    let said: Value = serde_json::from_str(text).ok()?;
+    said["params"]["_meta"].get(meta_key("subscriptionId")).cloned()
+}
+
+/// The reply that a POST waits for, if it waits for one: under the id inside the house, and under its client's.
+struct Due {
+    inside: Option<Value>,
+    outside: Option<Value>,
+}
+
+impl Due {
+    fn is_own(&self, text: &str) -> bool {
+        let said: Value = serde_json::from_str(text).unwrap_or_default();
+        said.get("method").is_none() && said.get("id") == self.inside.as_ref()
+    }
+
+    /// What a stream opted for is told on that stream, under its id.
+    fn is_told(&self, text: &str) -> bool {
+        stream_of(text).is_some_and(|stream| Some(&stream) == self.inside.as_ref())
+    }
+
+    /// A message as its client knows it.
+    fn shown(&self, text: &str) -> String {
+        let (Some(inside), Some(outside)) = (&self.inside, &self.outside) else { return text.to_owned() };
+        match inside == outside {
+            true => text.to_owned(),
+            false => text.replace(&inside.to_string(), &outside.to_string()),
+        }
+    }
+
+    /// The reply when it comes, and on the way what this stream is told; `None` when the client is gone.
+    async fn wait(&self, socket: &mut TcpStream, replies: &mut broadcast::Receiver<String>) -> Option<Vec<String>> {
+        let mut nothing = [0; 1];
+        loop {
+            tokio::select! {
+                gone = socket.read(&mut nothing) => if matches!(gone, Ok(0) | Err(_)) { return None },
+                text = replies.recv() => match text {
+                    Ok(text) if self.is_own(&text) => return Some(vec![text]),
+                    Ok(text) if self.is_told(&text) => event(socket, &self.shown(&text)).await.ok()?,
+                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                },
+            }
+        }
     }
 }
 
@@ -188,38 +319,18 @@ impl Session {
         }
     }
 
+    fn turn(&self, house: &House, text: &str) -> Vec<String> {
+        house.turn(&mut self.desk.lock().unwrap_or_else(PoisonError::into_inner), text).0
+    }
+
     fn new(house: &House) -> Arc<Self> {
         let (replies, _) = broadcast::channel(1024);
         Arc::new(Self { desk: Mutex::new(house.open()), names: Mutex::default(), replies })
     }
 }
 
-/// A message as its client knows it: under the id that the client gave.
-fn restore(text: &str, inside: Option<&Value>, outside: Option<&Value>) -> String {
-    let (Some(inside), Some(outside)) = (inside, outside) else { return text.to_owned() };
-    match inside == outside {
-        true => text.to_owned(),
-        false => text.replace(&inside.to_string(), &outside.to_string()),
-    }
-}
-
-/// A number that a test cannot foresee; the stub keeps no secrets behind it.
-fn unguessable() -> u64 {
-    use std::hash::{BuildHasher as _, Hasher as _};
-    std::hash::RandomState::new().build_hasher().finish()
-}
-
 async fn event(socket: &mut TcpStream, text: &str) -> std::io::Result<()> {
     socket.write_all(format!("event: message\ndata: {text}\n\n").as_bytes()).await
-}
-
-async fn say(socket: &mut TcpStream, status: &str, headers: &str, body: &str) {
-    let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
-    let length = body.len();
-    let text =
-        format!("HTTP/1.1 {status}\r\n{kind}{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}");
-    let _ = socket.write_all(text.as_bytes()).await;
-    let _ = socket.shutdown().await;
 }
 
 async fn read(socket: &mut TcpStream) -> Option<Request> {
@@ -235,7 +346,7 @@ async fn read(socket: &mut TcpStream) -> Option<Request> {
     let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
     let mut lines = head.split("\r\n");
     let method = lines.next()?.split(' ').next()?.to_owned();
-    let headers: HashMap<_, _> = lines
+    let headers: BTreeMap<_, _> = lines
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_owned()))
         .collect();

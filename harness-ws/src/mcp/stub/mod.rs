@@ -6,6 +6,7 @@
 mod desk;
 mod http;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{BufRead as _, Write as _};
 use std::net::SocketAddr;
@@ -20,7 +21,9 @@ use tokio::sync::broadcast;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
-use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, StatusCode};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use self::desk::Desk;
 use super::profile::Version;
@@ -28,7 +31,7 @@ use super::profile::Version;
 /// Messages that are remembered.
 const REMEMBERED: usize = 100_000;
 
-type Tamper = Arc<dyn Fn(&mut Turn) + Send + Sync>;
+type Tamper<T> = Arc<dyn Fn(&mut T) + Send + Sync>;
 
 /// What the server does: the rules of a version, and what is tampered with.
 #[derive(Clone)]
@@ -37,7 +40,11 @@ pub struct Script {
     version: Version,
     welcome: bool,
     page: usize,
-    tamper: Option<Tamper>,
+    bearer: Option<String>,
+    largest_message: usize,
+    session_ids: fn(u64) -> String,
+    tamper: Option<Tamper<Turn>>,
+    tamper_http: Option<Tamper<HttpTurn>>,
 }
 
 impl fmt::Debug for Script {
@@ -62,6 +69,32 @@ pub struct Turn {
     pub everyone: Vec<Value>,
     /// Whether the server then leaves: a WebSocket is closed, a program ends.
     pub leaves: bool,
+}
+
+/// An answer over HTTP that is about to begin; a script may change it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HttpTurn {
+    /// The method of the request, `POST`.
+    pub method: String,
+    /// The headers of the request, names in lower case.
+    pub asked: BTreeMap<String, String>,
+    /// The body of the request.
+    pub text: String,
+    /// The status of the answer.
+    pub status: u16,
+    /// The headers of the answer.
+    pub headers: Vec<(String, String)>,
+    /// The body of the answer; of a stream of events it is not sent.
+    pub body: String,
+}
+
+impl HttpTurn {
+    /// Puts another answer in place of this one, with a body that is JSON.
+    pub fn answer(&mut self, status: u16, body: &Value) {
+        (self.status, self.body) = (status, body.to_string());
+        self.headers = vec![("Content-Type".to_owned(), "application/json".to_owned())];
+    }
 }
 
 impl Turn {
@@ -92,7 +125,16 @@ impl Turn {
 impl Script {
     /// A correct server: all versions with sessions if this one has sessions, else this one alone.
     pub fn new(version: Version) -> Self {
-        Self { version, welcome: false, page: 8, tamper: None }
+        Self {
+            version,
+            welcome: false,
+            page: 8,
+            bearer: None,
+            largest_message: 64 << 20,
+            session_ids: |_| format!("s-{:016x}", unguessable()),
+            tamper: None,
+            tamper_http: None,
+        }
     }
 
     /// Sends a welcome with a session id as the first frame (WebSocket only).
@@ -107,9 +149,33 @@ impl Script {
         self
     }
 
+    /// Refuses who does not show this bearer token, by status 401.
+    pub fn bearer(mut self, token: impl Into<String>) -> Self {
+        self.bearer = Some(token.into());
+        self
+    }
+
+    /// Takes messages of so many octets over WebSocket and leaves with code 1009 at a larger one; 64 MiB unless told.
+    pub fn largest_message(mut self, octets: usize) -> Self {
+        self.largest_message = octets;
+        self
+    }
+
+    /// Gives the sessions over HTTP these ids, by their number; unless told they cannot be guessed.
+    pub fn session_ids(mut self, name: fn(u64) -> String) -> Self {
+        self.session_ids = name;
+        self
+    }
+
     /// Lets a function change every turn before it is said.
     pub fn tamper(mut self, tamper: impl Fn(&mut Turn) + Send + Sync + 'static) -> Self {
         self.tamper = Some(Arc::new(tamper));
+        self
+    }
+
+    /// Lets a function change the head of every answer over HTTP before it is written, that of an upgrade included.
+    pub fn tamper_http(mut self, tamper: impl Fn(&mut HttpTurn) + Send + Sync + 'static) -> Self {
+        self.tamper_http = Some(Arc::new(tamper));
         self
     }
 
@@ -168,6 +234,17 @@ impl House {
             let _ = self.everyone.send(message.to_string());
         }
         (turn.said.iter().map(said_text).collect(), turn.leaves)
+    }
+
+    /// The status by which a request is refused at the door, if it is: a foreign page, or no token where one is due.
+    fn refuses(&self, header: impl Fn(&str) -> Option<String>) -> Option<u16> {
+        let local = |origin: String| origin.contains("//127.0.0.1") || origin.contains("//localhost");
+        let due = self.script.bearer.as_ref().map(|token| format!("Bearer {token}"));
+        match (header("origin").is_none_or(local), due.is_none() || due == header("authorization")) {
+            (false, _) => Some(403),
+            (true, false) => Some(401),
+            (true, true) => None,
+        }
     }
 
     /// The turn before anything was heard: a welcome, if there is one.
@@ -265,18 +342,52 @@ async fn accept(listener: TcpListener, house: Arc<House>) {
     }
 }
 
+/// What is answered to an upgrade; a script may change it.
 #[expect(clippy::result_large_err, reason = "the type is the library's")]
-fn choose_subprotocol(request: &Request, mut response: Response) -> Result<Response, ErrorResponse> {
-    let offered = request.headers().get("sec-websocket-protocol").and_then(|value| value.to_str().ok());
-    if offered.is_some_and(|names| names.split(',').any(|name| name.trim() == "mcp")) {
-        response.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static("mcp"));
+fn upgrade(house: &House, request: &Request, mut response: Response) -> Result<Response, ErrorResponse> {
+    let header = |name: &str| Some(request.headers().get(name)?.to_str().ok()?.to_owned());
+    let names = |request: &Request| {
+        let named = request.headers().iter().filter_map(|(name, value)| Some((name, value.to_str().ok()?)));
+        named.map(|(name, value)| (name.as_str().to_owned(), value.to_owned())).collect()
+    };
+    let offered = header("sec-websocket-protocol");
+    let agreed = offered.is_some_and(|offered| offered.split(',').any(|name| name.trim() == "mcp"));
+    let headers = agreed.then(|| ("sec-websocket-protocol".to_owned(), "mcp".to_owned())).into_iter().collect();
+    let status = house.refuses(header).unwrap_or(101);
+    let mut turn = HttpTurn {
+        method: "GET".to_owned(),
+        asked: names(request),
+        text: String::new(),
+        status,
+        headers,
+        body: String::new(),
+    };
+    if let Some(tamper) = &house.script.tamper_http {
+        tamper(&mut turn);
+    }
+    if turn.status != 101 {
+        let mut refusal = ErrorResponse::new(None);
+        *refusal.status_mut() = StatusCode::from_u16(turn.status).unwrap_or(StatusCode::FORBIDDEN);
+        return Err(refusal);
+    }
+    for (name, value) in turn.headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            response.headers_mut().insert(name, value);
+        }
     }
     Ok(response)
 }
 
+/// A number that a test cannot foresee; the stub keeps no secrets behind it.
+fn unguessable() -> u64 {
+    use std::hash::{BuildHasher as _, Hasher as _};
+    std::hash::RandomState::new().build_hasher().finish()
+}
+
 async fn converse(socket: TcpStream, house: Arc<House>) {
     let mut everyone = house.everyone.subscribe();
-    let Ok(mut ws) = tokio_tungstenite::accept_hdr_async(socket, choose_subprotocol).await else { return };
+    let answer = |request: &Request, response: Response| upgrade(&house, request, response);
+    let Ok(mut ws) = tokio_tungstenite::accept_hdr_async(socket, answer).await else { return };
     let mut desk = house.open();
     let mut to_say = house.opening(&desk);
     let mut leaves = false;
@@ -294,6 +405,9 @@ async fn converse(socket: TcpStream, house: Arc<House>) {
             biased;
             Ok(text) = everyone.recv() => to_say.push(text),
             message = ws.next() => match message {
+                Some(Ok(Message::Text(text))) if text.len() > house.script.largest_message => {
+                    let _ = ws.close(Some(CloseFrame { code: CloseCode::Size, reason: "too large".into() })).await;
+                }
                 Some(Ok(Message::Text(text))) => (to_say, leaves) = house.turn(&mut desk, &text),
                 None | Some(Err(_)) => return,
                 Some(Ok(_)) => {} // a close frame is answered by the next look at the socket, which then ends
