@@ -27,7 +27,7 @@ usage: cargo xtask <verb> [arguments]
                        the benchmarks of the pattern service alone, in release: latency, throughput, stress, tokens,
                        stages, resources, cache; 0 pass, 1 fail, 2 degraded, 3 no evidence
   provision [args]     make servers available: images where an engine is, else binaries
-  plants               one planted defect per scenario of the campaign: each must be found
+  plants [--together]  the planted defects of the campaign, each alone or as the normal run does it: each must be found
   consumer             build and run the first tests in a package outside this workspace
   leftovers            kill test runs at 20 seeded moments and look for anything left behind
   peers AREA [args]    AREA is db, load, ws or props: ours and the others by turns on one server, judged; target/peers/AREA.json
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         "campaign" => campaign::run(&rest),
         "bench" => bench::run(&rest),
         "provision" => step::exit(step::harness("provision", &rest)),
-        "plants" => test::plants(),
+        "plants" => test::plants(&rest),
         "consumer" => step::exit(consumer::builds_and_passes()),
         "leftovers" => test::leftovers(),
         "peers" => peers::run(&rest),

@@ -235,6 +235,10 @@ impl Cache {
     /// Makes every tier of every instance forget texts older than this version. If Redis is away the change is kept and
     /// told as soon as it is back; until then this instance reads around the shared tier.
     pub async fn invalidate(&self, name: &str, version: i64) {
+        if self.plants.on(Plant::RefusesWhenFull) {
+            let mut set = redis::cmd("CONFIG");
+            let _: Option<String> = self.ask(set.arg("SET").arg("maxmemory-policy").arg("noeviction")).await;
+        }
         if self.plants.on(Plant::LostInvalidation) {
             return;
         }

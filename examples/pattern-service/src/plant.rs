@@ -59,6 +59,10 @@ plants! {
     WrongDistance "wrong-distance" "search orders by the opposite vector: the farthest rows come first";
     NoIndex "no-index" "search may not use the vector index";
     SlowVector "slow-vector" "search takes 250 ms longer";
+    SlowSearchTail "slow-search-tail" "every 12th search takes 600 ms longer";
+    LostUpdate "lost-update" "a transfer reads balances without a lock and writes back what it computed from them";
+    ConcatenatesSql "concatenates-sql" "a record's payload is pasted into the text of its statement";
+    RefusesWhenFull "refuses-when-full" "at each change of a pattern the service sets its Redis to refuse writes when it is full";
     AcknowledgesBeforeCommit "acknowledges-before-commit" "a record is acknowledged, then written from a memory queue that a lost database empties";
     DuplicateWrite "duplicate-write" "records have no unique key and every 5th insert is sent twice";
     CorruptsPayload "corrupts-payload" "every 7th record is stored with one byte changed";

@@ -4,6 +4,8 @@
 //! the server, and if even the server is silent the client gives up and closes that connection.
 
 use std::future::Future;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -118,6 +120,8 @@ pub struct Store {
     plants: Plants,
     metrics: Arc<Metrics>,
     leaked: Mutex<Vec<PoolConnection<Postgres>>>,
+    /// Counted for a planted defect.
+    searches: AtomicU64,
 }
 
 /// A borrowed connection. If it is dropped in the middle of an operation it is closed, not returned: the server then
@@ -152,7 +156,7 @@ impl Store {
             .connect_with(options)
             .await?;
         let limit = if unbounded { day } else { statement_limit + Duration::from_millis(500) };
-        Ok(Self { pool, limit, plants, metrics, leaked: Mutex::default() })
+        Ok(Self { pool, limit, plants, metrics, leaked: Mutex::default(), searches: AtomicU64::new(0) })
     }
 
     /// Connections open and idle.
@@ -181,6 +185,10 @@ impl Store {
                 }
             }
         }
+    }
+
+    pub(crate) fn plants(&self) -> Plants {
+        self.plants
     }
 
     pub(crate) async fn connection(&self) -> Result<Conn<'_>, StoreError> {
@@ -226,6 +234,9 @@ impl Store {
     pub async fn search(&self, to: &Embedding, k: i64) -> Result<Vec<Hit>, StoreError> {
         if self.plants.on(Plant::SlowVector) {
             sleep(Duration::from_millis(250)).await;
+        }
+        if self.plants.on(Plant::SlowSearchTail) && self.searches.fetch_add(1, Relaxed) % 12 == 11 {
+            sleep(Duration::from_millis(600)).await;
         }
         let statement = if self.plants.on(Plant::WrongDistance) { WRONG_DISTANCE_SQL } else { SEARCH_SQL };
         self.search_rows(statement, to, k).await?.iter().map(hit).collect()

@@ -65,7 +65,10 @@ impl App {
         let verdict = loop {
             attempts += 1;
             let (hasty, mut connection) = (plants.on(Plant::Deadlock), self.store.connection().await?);
-            let outcome = connection.run(|c| attempt(c, order, hasty)).await;
+            let outcome = match plants.on(Plant::LostUpdate) {
+                true => connection.run(|c| careless(c, order)).await,
+                false => connection.run(|c| attempt(c, order, hasty)).await,
+            };
             drop(connection); // nobody waits for a retry with a connection in hand
             match outcome {
                 Err(StoreError::Contention(_)) if began.elapsed() < PATIENCE && !plants.on(Plant::NoRetry) => {
@@ -91,6 +94,25 @@ impl App {
 fn pause(attempt: u32) -> Duration {
     let spread = crate::embed::hash(&crate::unique_id()) % 1_000;
     Duration::from_micros(u64::from(attempt.min(10)) * (500 + spread))
+}
+
+/// Planted defect: what was read without a lock is written back some time later.
+async fn careless(connection: &mut PgConnection, order: &Transfer) -> Result<Verdict, sqlx::Error> {
+    let mut balances = [0_i64; 2];
+    for (id, balance) in [&order.from, &order.to].into_iter().zip(&mut balances) {
+        let row = sqlx::query_scalar("select balance from accounts where id = $1").bind(id);
+        match row.fetch_optional(&mut *connection).await? {
+            Some(found) => *balance = found,
+            None => return Ok(Verdict::NoAccount(id.clone())),
+        }
+    }
+    sleep(Duration::from_millis(10)).await;
+    let [from, to] = [balances[0] - order.amount, balances[1] + order.amount];
+    for (id, balance) in [(&order.from, from), (&order.to, to)] {
+        let update = sqlx::query("update accounts set balance = $2 where id = $1").bind(id).bind(balance);
+        update.execute(&mut *connection).await?;
+    }
+    Ok(Verdict::Moved { from, to })
 }
 
 async fn attempt(connection: &mut PgConnection, order: &Transfer, hasty: bool) -> Result<Verdict, sqlx::Error> {

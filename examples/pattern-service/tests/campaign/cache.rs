@@ -1,16 +1,21 @@
-//! Category cache: what one instance changes, every other sees.
+//! Category cache: what one instance changes, every other sees; entries end, and each tier is as fast as promised.
 
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use harness_core::campaign::Scenario;
+use harness_core::client::Answer;
+use harness_core::scope::TestScope;
 use harness_core::slo::Measured;
 use harness_core::wait::{Progress, wait_for};
-use harness_core::{ErrorKind, Outcome, Result};
-use harness_db::redis::LogicalDb;
+use harness_core::{CoreResult, ErrorKind, Outcome, Result};
+use harness_db::redis::eviction::{self, Policy};
+use harness_db::redis::{Coherence, LogicalDb, OwnRedis, RedisOptions};
+use harness_load::stages::Reported;
 use pattern_service::cache::SHARED_TTL;
 use serde_json::json;
 
+use crate::concurrency::{self, patterns, report_coherence};
 use crate::traffic;
 use crate::world::World;
 
@@ -73,4 +78,90 @@ pub(crate) async fn expiry(cx: &mut Scenario<World>) -> Result {
     cx.metric("cache.expiring", Measured::share(kept as u64, ttls.keys.len() as u64));
     cx.check("every entry expires in time", ttls.within(promised));
     Ok(())
+}
+
+/// D3: two processes, each with a tier of its own, read and write the same patterns.
+pub(crate) async fn coherent_instances(cx: &mut Scenario<World>) -> Result {
+    let world = cx.shared();
+    let other = world.second().await?;
+    let run = patterns(Coherence::within(concurrency::BOUND), "first".to_owned(), &world.http);
+    let run = patterns(run, "second".to_owned(), &other);
+    report_coherence(cx, run.keys(2).rounds(4).run().await?)
+}
+
+/// D5: the service's Redis gives up what was used least recently instead of refusing writes: it keeps its settings, and a
+/// small server with the same policy does so.
+pub(crate) async fn eviction(cx: &mut Scenario<World>) -> Result {
+    let world = cx.shared();
+    // A change and a read: whatever the service does to Redis, it has done it then.
+    world.http.put(TIMED, &json!({"text": "Agent {agent} looks at the disks."})).await?.expect_status(200)?;
+    world.http.get(TIMED).await?.expect_status(200)?;
+    let kept = match world.redis()?.check_settings().await {
+        Ok(()) => Outcome::pass("allkeys-lru, 1 GiB"),
+        Err(error) => Outcome::fail(error.to_string()),
+    };
+    cx.check("policy and ceiling are as they were set", kept);
+    let scope = TestScope::new("small-redis");
+    let small = RedisOptions::new().setting("maxmemory", "8mb").setting("maxmemory-policy", "allkeys-lru");
+    let small = OwnRedis::start(&scope, small).await?;
+    let evicted = eviction::probe(&small, Policy::AllKeysLru).await?;
+    cx.evidence("eviction.txt", format!("{evicted:#?}"))?;
+    cx.check("cold keys go first, and no write is refused", evicted.outcome());
+    scope.shutdown().await?;
+    Ok(())
+}
+
+/// The pattern whose reads are timed.
+const TIMED: &str = "/v1/patterns/disk-usage";
+/// Reads per tier whose times are compared with its budget.
+const READS: usize = 40;
+
+/// D6: what the tier in the process's own memory takes, as the service reports it.
+pub(crate) async fn local_tier(cx: &mut Scenario<World>) -> Result {
+    let world = cx.shared();
+    let mut local = Reported::default();
+    for _ in 0..=READS {
+        note(&mut local, "local", &world.http.get(TIMED).await?.expect_status(200)?)?;
+    }
+    cx.metric("cache.local.p50", of_cache(&local));
+    Ok(())
+}
+
+/// D7: what the shared tier takes: each change through one instance leaves the other to fetch the text from Redis.
+pub(crate) async fn shared_tier(cx: &mut Scenario<World>) -> Result {
+    let world = cx.shared();
+    let other = world.second().await?;
+    let mut shared = Reported::default();
+    for n in 0..READS {
+        let body = json!({"text": format!("Agent {{agent}} runs edition {n} of the procedure.")});
+        let version: i64 = world.http.put(TIMED, &body).await?.expect_status(200)?.at("/version")?;
+        world.http.get(TIMED).await?.expect_status(200)?; // fills the shared tier
+        let fetched = wait_for("the other instance to fetch the new text", BOUND, async || {
+            let answer = match other.get(TIMED).await.and_then(|answer| answer.expect_status(200)) {
+                Ok(answer) => answer,
+                Err(error) => return Progress::Failed(error),
+            };
+            match answer.at::<i64>("/version") {
+                Ok(seen) if seen >= version => Progress::Ready(answer),
+                Ok(seen) => Progress::NotYet(format!("version {seen} of {version}")),
+                Err(error) => Progress::Failed(error),
+            }
+        });
+        note(&mut shared, "shared", &fetched.await?)?;
+    }
+    cx.metric("cache.shared.p50", of_cache(&shared));
+    Ok(())
+}
+
+/// Notes the times of an answer, if this tier gave the text.
+fn note(times: &mut Reported, tier: &str, answer: &Answer) -> CoreResult {
+    if answer.at::<String>("/cache")? == tier {
+        times.request(tier, answer.took(), answer.header("server-timing").unwrap_or_default())?;
+    }
+    Ok(())
+}
+
+fn of_cache(times: &Reported) -> Measured {
+    let nothing = || Measured::nothing("no text came from this tier");
+    times.times("cache").map_or_else(nothing, |times| times.measured(0.5))
 }

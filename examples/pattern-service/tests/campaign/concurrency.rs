@@ -1,4 +1,5 @@
-//! Category concurrency: fifty agents at once, no deadlock, and the figures of the phase.
+//! Category concurrency: fifty agents at once, one truth in the cache, the pool under stress, no deadlock, and the figures
+//! of the phase.
 
 use std::time::Duration;
 
@@ -7,12 +8,13 @@ use harness_core::campaign::Scenario;
 use harness_core::client::Http;
 use harness_core::slo::Measured;
 use harness_core::wait::pause;
-use harness_core::{CoreResult, Result};
-use harness_load::{Burst, Load, mean, millis, per_second, secs, success_rate};
+use harness_core::{CoreResult, Outcome, Result};
+use harness_db::redis::{Coherence, CoherenceRun, Seen};
+use harness_load::{Burst, Gate, Load, LoadRun, mean, millis, per_second, secs, success_rate};
 use serde_json::json;
 
 use crate::traffic;
-use crate::world::{World, report_load};
+use crate::world::{CacheCounters, World, report_load};
 
 /// How many agents act at once.
 const AGENTS: usize = 50;
@@ -110,21 +112,123 @@ async fn search(http: &Http, n: usize) -> CoreResult {
     http.post("/v1/search", &json!({"query": query, "k": 3})).await?.expect_status(200).map(drop)
 }
 
-/// A5: the figures of the phase over the usual mix of traffic.
-pub(crate) async fn phase_figures(cx: &mut Scenario<World>) -> Result {
+/// A2: agents read and write the same patterns through one instance; no read may be older than a write that was
+/// acknowledged longer ago than the bound.
+pub(crate) async fn coherent_agents(cx: &mut Scenario<World>) -> Result {
+    let http = cx.shared().http.clone();
+    let agents = (0..4).fold(Coherence::within(BOUND), |run, n| patterns(run, format!("agent-{n}"), &http));
+    report_coherence(cx, agents.keys(PATTERNS.len()).rounds(3).run().await?)
+}
+
+/// Patterns whose texts are changed; no other scenario changes them.
+const PATTERNS: [&str; 2] = ["renew-certificate", "restart-service"];
+/// What the cache promises: a message takes milliseconds, and a busy machine some more.
+pub(crate) const BOUND: Duration = Duration::from_millis(500);
+
+/// Adds an instance that is read and written over HTTP; the version stands in the text.
+pub(crate) fn patterns(run: Coherence, name: String, http: &Http) -> Coherence {
+    let path = |key: &str| {
+        let n: usize = key.rsplit(':').next().and_then(|n| n.parse().ok()).unwrap_or_default();
+        format!("/v1/patterns/{}", PATTERNS[n % PATTERNS.len()])
+    };
+    let (reader, writer) = (http.clone(), http.clone());
+    run.instance(
+        name,
+        move |key| {
+            let (http, path) = (reader.clone(), path(&key));
+            async move {
+                let answer = http.get(&path).await?.expect_status(200)?;
+                let text: String = answer.at("/text")?;
+                let version = text.rsplit_once("revision ").and_then(|(_, version)| version.parse().ok());
+                let seen = version.map_or_else(Seen::absent, Seen::version);
+                CoreResult::Ok(seen.from_copy(answer.at::<String>("/cache")? != "miss"))
+            }
+        },
+        move |key, version| {
+            let (http, path) = (writer.clone(), path(&key));
+            let body = json!({"text": format!("Agent {{agent}} follows revision {version}")});
+            async move { http.put(&path, &body).await?.expect_status(200).map(drop) }
+        },
+    )
+}
+
+/// The verdict of a run over the cache as a check, with its history as evidence.
+pub(crate) fn report_coherence(cx: &Scenario<World>, run: CoherenceRun) -> Result {
+    cx.evidence("coherence.txt", format!("{run:#?}"))?;
+    cx.check("no read is older than an acknowledged write", run.verdict.outcome());
+    let errors = run.first_error.map_or_else(|| Outcome::pass("none"), Outcome::fail);
+    cx.check("reads and writes are answered", errors);
+    Ok(())
+}
+
+/// A3: more agents than the pool has connections; all finish, and afterwards nobody holds one.
+pub(crate) async fn pool_stress(cx: &mut Scenario<World>) -> Result {
     let world = cx.shared();
-    let before = world.cache_counters().await?;
-    let run = Load::open(per_second(60))
-        .warm_up(secs(2))
-        .hold(secs(6))
-        .flow("execute", 1, traffic::execute(&world.http))
-        .run()
+    let sessions = world.database.sessions().every(Duration::from_millis(50)).start().await?;
+    let agents = (0..STRESS_AGENTS).map(|agent| {
+        let http = world.http.clone();
+        async move {
+            let mut served = 0;
+            for round in 0..STRESS_ROUNDS {
+                let n = (agent * STRESS_ROUNDS + round) as u64;
+                let query = traffic::fitting(traffic::CLASSES[n as usize % traffic::CLASSES.len()], n);
+                let body = json!({"query": query, "agent_id": traffic::agent(agent)});
+                served += u64::from(http.post("/v1/execute", &body).await?.is_success());
+            }
+            CoreResult::Ok(served)
+        }
+    });
+    let served: u64 = cx
+        .step("60 agents, 4 executions each", async { join_all(agents).await.into_iter().sum::<CoreResult<u64>>() })
         .await?;
-    let cache = world.cache_counters().await?.since(before);
-    report_load(cx, &run, [mean("execute").below(millis(300))])?;
+    let borrowed = cx.step("wait until nobody holds a connection", world.borrowed_connections()).await?;
+    let series = sessions.stop();
+    cx.evidence("sessions.txt", format!("{series:#?}"))?;
+    cx.metric("pool.success", Measured::share(served, (STRESS_AGENTS * STRESS_ROUNDS) as u64));
+    cx.metric("pool.borrowed_afterwards", Measured::count(borrowed));
+    cx.metric(
+        "pool.most_sessions",
+        series.max().map_or_else(|| Measured::nothing("no sample"), |max| Measured::count(max.into())),
+    );
+    Ok(())
+}
+
+/// Agents of the pool's stress: twice its hard cap of 30.
+const STRESS_AGENTS: usize = 60;
+/// Executions of each.
+const STRESS_ROUNDS: usize = 4;
+
+/// A5: how many requests of the usual mix succeed.
+pub(crate) async fn phase_success(cx: &mut Scenario<World>) -> Result {
+    let (run, _) = usual_mix(cx, []).await?;
     cx.metric("concurrency.success", run.measured(&success_rate()));
+    Ok(())
+}
+
+/// A6: what a request of the usual mix takes on average.
+pub(crate) async fn phase_mean(cx: &mut Scenario<World>) -> Result {
+    let (run, _) = usual_mix(cx, [mean("execute").below(millis(300))]).await?;
     cx.metric("concurrency.mean", run.measured(&mean("execute")));
+    Ok(())
+}
+
+/// A7: how many cache reads of the usual mix a tier answers.
+pub(crate) async fn phase_hits(cx: &mut Scenario<World>) -> Result {
+    let (_, cache) = usual_mix(cx, []).await?;
     cx.metric("concurrency.cache_hit", Measured::share(cache.served(), cache.asked()));
     cx.check("hits of the shared tier agree with Redis's own counters", cache.agrees_with_redis());
     Ok(())
+}
+
+async fn usual_mix(
+    cx: &Scenario<World>,
+    gates: impl IntoIterator<Item = Gate>,
+) -> CoreResult<(LoadRun, CacheCounters)> {
+    let world = cx.shared();
+    let before = world.cache_counters().await?;
+    let load = Load::open(per_second(60)).warm_up(secs(1)).hold(secs(4));
+    let run = load.flow("execute", 1, traffic::execute(&world.http)).run().await?;
+    let cache = world.cache_counters().await?.since(before);
+    report_load(cx, &run, gates)?;
+    Ok((run, cache))
 }

@@ -1,11 +1,15 @@
 //! Category WebSocket: the rules of JSON-RPC and MCP, sessions that share nothing, the welcome frame.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use harness_core::campaign::Scenario;
+use harness_core::record::FindingKind;
+use harness_core::run::Seed;
 use harness_core::slo::Measured;
 use harness_core::{CoreResult, Error, ErrorKind, Outcome, Result};
 use harness_ws::conformance::{self, Scope};
+use harness_ws::crosstalk::{Canaries, Crosstalk};
 use harness_ws::mcp::{Profile, Role, Target};
 use harness_ws::{Findings, Refusal, Ws, sessions};
 use serde_json::{Value, json};
@@ -52,6 +56,86 @@ pub(crate) async fn session_isolation(cx: &mut Scenario<World>) -> Result {
         )
         .await?;
     report_findings(cx, "websocket.isolation_kept", &findings, 4)
+}
+
+/// B3: clients hold sessions at the same time; each has an id of its own, and each is served.
+pub(crate) async fn many_clients(cx: &mut Scenario<World>) -> Result {
+    let world = cx.shared();
+    let mut clients = Vec::new();
+    let mut ids = BTreeSet::new();
+    for n in 0..CLIENTS {
+        let mut ws = Ws::connect(world.mcp(&format!("client-{n}"))).await?;
+        let welcome = ws.receive().within(FRAME).await?;
+        let welcome = welcome.json().ok_or_else(|| Error::new(ErrorKind::Protocol, "the first frame is no JSON"))?;
+        ids.insert(welcome["params"]["session_id"].as_str().unwrap_or_default().to_owned());
+        clients.push(ws);
+    }
+    let mut served = 0;
+    for ws in &mut clients {
+        ws.send(initialize()).await?;
+        let answer = ws.receive().within(FRAME).await?;
+        served += u64::from(answer.json().is_some_and(|answer| answer["result"]["protocolVersion"].is_string()));
+    }
+    cx.metric("websocket.sessions_served", Measured::share(served, CLIENTS as u64));
+    cx.check(
+        "every session has an id of its own",
+        match ids.len() {
+            CLIENTS => Outcome::pass(format!("{CLIENTS} ids")),
+            some => Outcome::fail(format!("{some} ids for {CLIENTS} sessions")),
+        },
+    );
+    for mut ws in clients {
+        ws.close().await?;
+    }
+    Ok(())
+}
+
+/// Clients of B3, all connected at once.
+const CLIENTS: usize = 12;
+
+/// B6: sessions that overlap keep canaries under one key; whatever arrives anywhere is searched for those of others.
+pub(crate) async fn no_crosstalk(cx: &mut Scenario<World>) -> Result {
+    let world = cx.shared();
+    let mut judge = Crosstalk::new(Canaries::new("campaign", Seed::new(cx.random("canaries").next_u64())));
+    let mut clients = Vec::new();
+    for n in 0..TALKERS {
+        let mut ws = Ws::connect(world.mcp(&format!("talker-{n}"))).await?;
+        ws.receive().within(FRAME).await?;
+        ws.send(initialize()).await?;
+        ws.receive().within(FRAME).await?;
+        ws.send(json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await?;
+        judge.session(n, 0..u64::from(ROUNDS));
+        clients.push(ws);
+    }
+    for round in 0..ROUNDS {
+        // All write before anybody reads: what is kept in common is kept by the last one.
+        for (n, ws) in (0..).zip(&mut clients) {
+            let canary = judge.canary(n, round);
+            ws.send(call(2 * round, "session_set", json!({"key": "memory", "value": canary}))).await?;
+        }
+        for (n, ws) in (0..).zip(&mut clients) {
+            ws.send(call(2 * round + 1, "session_get", json!({"key": "memory"}))).await?;
+            for _ in 0..2 {
+                let answer = ws.receive().within(FRAME).await?;
+                judge.received(n, answer.text().unwrap_or_default().as_bytes());
+            }
+        }
+    }
+    cx.evidence("crosstalk.txt", format!("{:#?}", judge.leaks()))?;
+    let outcome = cx.check("no session is told what another one wrote", judge.outcome());
+    if outcome.is_fail() {
+        cx.finding(FindingKind::Security, outcome.detail());
+    }
+    cx.metric("websocket.leaks", Measured::count(judge.leaks().len() as u64));
+    Ok(())
+}
+
+/// Sessions of B6, and how often each writes and reads.
+const TALKERS: u32 = 6;
+const ROUNDS: u32 = 8;
+
+fn call(id: u32, tool: &str, arguments: Value) -> Value {
+    json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": tool, "arguments": arguments}})
 }
 
 /// The greeting of a client without capabilities.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use harness_core::campaign::{Scenario, Setup};
 use harness_core::client::Http;
@@ -12,7 +13,7 @@ use harness_core::monitor::{CgroupSampler, ProcessSampler};
 use harness_core::scope::TestScope;
 use harness_core::service::{Backend, Exec, Service, ServiceSpec};
 use harness_core::stub::{Behaviour, ModelStub, Script};
-use harness_core::wait::Progress;
+use harness_core::wait::{Progress, wait_for};
 use harness_core::{CoreResult, Error, ErrorKind, Outcome};
 use harness_db::redis::LogicalDb;
 use harness_db::{Database, OwnOptions, OwnPostgres, OwnRedis, Provider, RedisOptions};
@@ -29,6 +30,11 @@ pub(crate) const REDIS_INDEX: u32 = 1;
 /// How long the scripted model thinks, and what an answer of it costs.
 const MODEL_DELAY_MS: u64 = 150;
 const MODEL_TOKENS: u64 = 400;
+
+/// A connection that is not back this long after the last answer is lost.
+const RETURNED: Duration = Duration::from_secs(3);
+/// How long the circuit breaker around the model stays open.
+pub(crate) const BREAKER_OPEN: Duration = Duration::from_millis(1_000);
 
 /// What scenarios share.
 #[derive(Debug)]
@@ -64,8 +70,7 @@ struct Own {
     postgres: OwnPostgres,
     model: ModelStub,
     service: Service,
-    // Ends with the scope; held so that its log can be read.
-    _redis: OwnRedis,
+    redis: OwnRedis,
 }
 
 impl World {
@@ -107,7 +112,7 @@ impl World {
             http: client(&urls.service)?,
             database: harness_db::observe(&urls.database).await?,
             urls,
-            own: Some(Own { postgres, model, service, _redis: redis }),
+            own: Some(Own { postgres, model, service, redis }),
             plants: setup.plants().to_vec(),
             second: OnceCell::new(),
             scope: Mutex::new(Some(Arc::new(scope))),
@@ -158,6 +163,37 @@ impl World {
     /// The service's Postgres, to be stopped and started.
     pub(crate) fn postgres(&self) -> CoreResult<&OwnPostgres> {
         self.own("its database cannot be stopped").map(|own| &own.postgres)
+    }
+
+    /// The service's Redis, to be stopped and started.
+    pub(crate) fn redis(&self) -> CoreResult<&OwnRedis> {
+        self.own("its cache cannot be stopped").map(|own| &own.redis)
+    }
+
+    /// The scripted model the service asks.
+    pub(crate) fn model(&self) -> CoreResult<&ModelStub> {
+        self.own("its model cannot be told what to answer").map(|own| &own.model)
+    }
+
+    /// A gauge or counter of the service.
+    pub(crate) async fn gauge(&self, name: &str, labels: &[(&str, &str)]) -> CoreResult<u64> {
+        Ok(self.http.scrape("/metrics").await?.value(name, labels)? as u64)
+    }
+
+    /// Connections of the service's pool that somebody still holds once the work is done: waits until there are none, or
+    /// until it is clear that some stay.
+    pub(crate) async fn borrowed_connections(&self) -> CoreResult<u64> {
+        let held = async || CoreResult::Ok(self.gauge("pool_size", &[]).await? - self.gauge("pool_idle", &[]).await?);
+        let none = wait_for("connections to come back", RETURNED, async || match held().await {
+            Ok(0) => Progress::Ready(()),
+            Ok(n) => Progress::NotYet(format!("{n} are held")),
+            Err(error) => Progress::Failed(error),
+        });
+        match none.await {
+            Ok(()) => Ok(0),
+            Err(error) if error.kind() == ErrorKind::Timeout => held().await,
+            Err(error) => Err(error),
+        }
     }
 
     /// A client of a second instance on the same servers, started when first asked for.
@@ -339,12 +375,17 @@ fn client(base: &str) -> CoreResult<Http> {
     Http::new(base)
 }
 
-fn model_script() -> Script {
+pub(crate) fn model_script() -> Script {
     let answer = Behaviour {
         delay_ms: MODEL_DELAY_MS,
         tokens: Some(MODEL_TOKENS),
         ..Behaviour::text("The model has thought about it and answers at length.")
     };
+    scripted(answer)
+}
+
+/// Every agent of the campaign gets this.
+pub(crate) fn scripted(answer: Behaviour) -> Script {
     // Data, not a wildcard: an agent the campaign did not plan is refused by the stub.
     let agents = (0..50).map(|n| (crate::traffic::agent(n), vec![answer.clone()])).collect::<BTreeMap<_, _>>();
     Script { agents, ..Script::default() }
@@ -364,6 +405,7 @@ async fn start_service(
         .env("TMWS_REDIS_URL", &urls.redis)
         .env("TMWS_MODEL_URL", model)
         .env("TMWS_AUTH_ENABLED", "false")
+        .env("TMWS_BREAKER_OPEN_MS", BREAKER_OPEN.as_millis().to_string())
         .env("TMWS_LOG", "debug")
         .env("HARNESS_PLANT", plants.join(","));
     ServiceSpec::new(name, Backend::Process(exec))
