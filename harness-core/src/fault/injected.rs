@@ -1,6 +1,7 @@
 //! The guard of an injected fault.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -71,16 +72,18 @@ impl Drop for Injected {
     }
 }
 
+/// Runs a future on this thread, with a runtime and a clock of its own.
+pub(super) fn on_own_runtime<T>(future: impl Future<Output = CoreResult<T>>) -> CoreResult<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+}
+
 /// Heals where no runtime may be: on a thread of its own, waited for no longer than the limit.
 fn heal_aside(fault: &Arc<dyn Fault>) -> CoreResult {
     let (done, result) = channel();
     let (fault, name) = (Arc::clone(fault), fault.name());
     std::thread::Builder::new().name("harness-heal".to_owned()).spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let healed = runtime.map_err(Error::from).and_then(|runtime| {
-            runtime.block_on(within(format!("healing `{}`", fault.name()), HEAL_LIMIT, fault.heal()))?
-        });
-        let _ = done.send(healed);
+        let healing = async { within(format!("healing `{}`", fault.name()), HEAL_LIMIT, fault.heal()).await? };
+        let _ = done.send(on_own_runtime(healing));
     })?;
     let late = |_| Error::new(ErrorKind::Timeout, format!("`{name}` is not healed after {}", seconds(HEAL_LIMIT)));
     result.recv_timeout(HEAL_LIMIT + Duration::from_secs(1)).map_err(late)?

@@ -36,6 +36,9 @@
 
 mod bites;
 mod injected;
+mod outage;
+mod proxy;
+mod schedule;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -45,6 +48,9 @@ use crate::error::CoreResult;
 
 pub use bites::Bites;
 pub use injected::{Injected, inject};
+pub use outage::Outage;
+pub use proxy::{Connection, Decision, FaultProxy, ProxyFault, ProxySpec, Towards, Upstream, WireFault, WireKind};
+pub use schedule::{Chaos, Played, PlayedStep, Schedule, ShrunkSchedule, Step, Target, Targets};
 
 /// What [`Fault::inject`] and [`Fault::heal`] return: done, and proven, when it is ready.
 pub type Effect<'a> = Pin<Box<dyn Future<Output = CoreResult> + Send + 'a>>;
