@@ -65,8 +65,8 @@ impl Chaos {
     }
 
     /// Adds a fault to choose from: a target and a fault in its words.
-    pub fn choice(mut self, target: impl Into<String>, fault: impl ToString) -> Self {
-        self.choices.push((target.into(), fault.to_string()));
+    pub fn choice(mut self, target: impl Into<String>, fault: impl Into<String>) -> Self {
+        self.choices.push((target.into(), fault.into()));
         self
     }
 
