@@ -28,6 +28,22 @@
 //! Where faults bite is decided by seed, fault, connection, direction and byte, never by time or by how TCP cuts a stream, so
 //! that the same seed and the same streams give the same [log](FaultProxy::log).
 //!
+//! # What a client sees
+//! | fault | a client sees | once healed |
+//! |---|---|---|
+//! | [`latency`](WireFault::latency) | answers later, as fast a stream as before | what is under way arrives at once |
+//! | [`bandwidth`](WireFault::bandwidth) | a slow stream; writes that block once buffers are full | full speed |
+//! | [`slice`](WireFault::slice) | short reads, messages in pieces | whole reads |
+//! | [`stall`](WireFault::stall) | silence on a connection that looks well | everything arrives, in order |
+//! | [`black_hole`](WireFault::black_hole) | silence; writes succeed and are lost | a reset, if bytes were lost |
+//! | [`corrupt`](WireFault::corrupt) | wrong bytes: a broken protocol, or a wrong value | right bytes from there on |
+//! | [`reset`](WireFault::reset), [`reset_after`](WireFault::reset_after) | `ECONNRESET`, at once or inside a message | new connections live |
+//! | [`half_close_after`](WireFault::half_close_after) | the end of the stream inside a message; writes still succeed | the stream stays ended |
+//! | [`refuse`](WireFault::refuse) | `ECONNREFUSED` for new connections, old ones live | connections at the same port |
+//! | [`connect_timeout`](WireFault::connect_timeout) | connecting takes until the client gives up, old connections live | who still tries gets through within a second or so |
+//! | [`accept_reset`](WireFault::accept_reset) | a connection that is reset before a byte | connections live |
+//! | [`accept_delay`](WireFault::accept_delay), [`silence`](WireFault::silence) | a connection that answers late, or not | it is served, with what it has sent |
+//!
 //! # What it does not do
 //! It loses no packets: a stream cannot have holes, and what loss looks like above TCP is a [stall](WireFault::stall). It speaks
 //! no TLS; corrupted bytes below TLS only close connections. Clients that are told another address by their server (Redis
