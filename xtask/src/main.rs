@@ -30,7 +30,7 @@ usage: cargo xtask <verb> [arguments]
   plants [--together]  the planted defects of the campaign, each alone or as the normal run does it: each must be found
   consumer             build and run the first tests in a package outside this workspace
   leftovers            kill test runs at 20 seeded moments and look for anything left behind
-  peers AREA [args]    AREA is db, load, ws or props: ours and the others by turns on one server, judged; target/peers/AREA.json
+  peers AREA [args]    AREA is db, load, faults, ws or props: ours and the others by turns on one server, judged; target/peers/AREA.json
                        (--quick: few rounds, nothing judged; --only GOAL; --fresh: measure again; else it resumes)
   soak [items]         what the normal run does in short form, at full length; resumes; target/soak/*.json
   mutants [--budget 60m] [--seed 1]

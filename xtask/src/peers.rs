@@ -1,4 +1,4 @@
-//! `cargo xtask peers db|load|ws|props`: ours and the others in one run, on one server; the raw rounds come from a workspace of its own.
+//! `cargo xtask peers db|load|faults|ws|props`: ours and the others in one run, on one server; the raw rounds come from a workspace of its own.
 //!
 //! Resumable: each goal's rounds stay in `target/peers/parts/`, and are kept for as long as the code, the providers and
 //! the size of the run are the same.
@@ -87,6 +87,21 @@ const PROPS: &[(&str, Expected)] = &[
     ("props.history.disagreements", count("props.history.disagreements", 0.0)),
 ];
 
+/// Goals of the fault proxy. What is counted must not happen.
+const FAULTS: &[(&str, Expected)] = &[
+    ("faults.clean", ratio("faults.added_p50", Op::AtMost, 1.3)),
+    ("faults.clean", ratio("faults.added_p50_noxious", Op::AtMost, 1.0)),
+    ("faults.bulk", ratio("faults.bulk", Op::AtLeast, 0.8)),
+    ("faults.bulk", ratio("faults.bulk_under_latency", Op::AtLeast, 0.5)),
+    ("faults.bulk", ratio("faults.bulk_under_latency_noxious", Op::AtLeast, 50.0)),
+    ("faults.delay", ratio("faults.delay_off_p99_of_2_ms", Op::AtMost, 1.0)),
+    ("faults.timeouts", count("faults.connect_timeout_failures", 0.0)),
+    ("faults.timeouts", Expected { goal: "faults.heal_of_1500_ms", op: Op::AtMost, target: 1.0, rounds: 1 }),
+    ("faults.refusals", count("faults.refusal_failures", 0.0)),
+    ("faults.replay", count("faults.replays_that_differ", 0.0)),
+    ("faults.changes", count("faults.broken_streams", 0.0)),
+];
+
 /// What is measured, by which program, and the word that makes it measure.
 struct Area {
     name: &'static str,
@@ -100,6 +115,7 @@ struct Area {
 const AREAS: &[Area] = &[
     Area { name: "db", goals: DB, driver: "peers", word: "db", with: &[] },
     Area { name: "load", goals: LOAD, driver: "peers-load", word: "load", with: &["peers-frameworks"] },
+    Area { name: "faults", goals: FAULTS, driver: "peers-faults", word: "faults", with: &[] },
     Area { name: "ws", goals: WS, driver: "peers-ws-wire", word: "ws", with: &[] },
     Area { name: "props", goals: PROPS, driver: "peers-props", word: "props", with: &[] },
 ];
@@ -108,7 +124,7 @@ const AREAS: &[Area] = &[
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
     let found = arguments.split_first().and_then(|(name, rest)| Some((AREAS.iter().find(|a| a.name == name)?, rest)));
     let Some((area, rest)) = found else {
-        eprintln!("usage: cargo xtask peers db|load|ws|props [--quick] [--fresh] [--only GOAL]…");
+        eprintln!("usage: cargo xtask peers db|load|faults|ws|props [--quick] [--fresh] [--only GOAL]…");
         return ExitCode::from(64);
     };
     let out = target().join("peers");

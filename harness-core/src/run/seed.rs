@@ -15,7 +15,7 @@ pub struct Seed(u64);
 impl Seed {
     /// A seed from a number.
     #[must_use]
-    pub fn new(value: u64) -> Self {
+    pub const fn new(value: u64) -> Self {
         Self(value)
     }
 

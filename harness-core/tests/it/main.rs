@@ -3,6 +3,8 @@
 mod act;
 #[cfg(feature = "containers")]
 mod container;
+#[cfg(feature = "fault")]
+mod faults;
 mod keeper;
 mod scope;
 mod service;

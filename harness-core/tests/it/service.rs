@@ -44,7 +44,7 @@ async fn keeps_the_contract(scope: &TestScope, backend: Backend, dies_by: &[Opti
 }
 
 /// Asks any of our test servers: the dummy greets with `hello`, Redis answers PING.
-async fn greets(at: harness_core::service::Endpoint) -> Progress<()> {
+pub(crate) async fn greets(at: harness_core::service::Endpoint) -> Progress<()> {
     use tokio::io::AsyncWriteExt;
     let ask = async {
         let mut stream = tokio::net::TcpStream::connect(at.address).await?;

@@ -9,6 +9,8 @@ mod clones;
 mod database;
 mod encrypted;
 mod exclusive;
+#[cfg(feature = "fault")]
+mod faults;
 pub(crate) mod guest;
 pub(crate) mod names;
 mod options;
@@ -30,6 +32,8 @@ pub use capabilities::Capabilities;
 pub use checks::*;
 pub use database::{Database, Request};
 pub use exclusive::{Exclusive, ExclusiveRequest};
+#[cfg(feature = "fault")]
+pub use faults::PostgresFault;
 pub use guest::{Leftover, leftovers, sweep};
 pub use options::OwnOptions;
 pub use own::OwnPostgres;

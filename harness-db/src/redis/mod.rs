@@ -18,6 +18,8 @@ mod acl;
 mod channel;
 #[cfg(feature = "checks")]
 mod checks;
+#[cfg(feature = "fault")]
+mod faults;
 mod guest;
 mod keyspace;
 mod own;
@@ -29,6 +31,8 @@ pub(crate) mod wire;
 pub use acl::{User, UserRequest};
 #[cfg(feature = "checks")]
 pub use checks::*;
+#[cfg(feature = "fault")]
+pub use faults::PausedWrites;
 pub use keyspace::{Keyspace, Request};
 pub use own::{OwnRedis, RedisOptions};
 pub use server::Server;

@@ -11,6 +11,8 @@ mod diagnoses;
 mod exclusive;
 mod failing;
 mod failover;
+#[cfg(feature = "fault")]
+mod faults;
 mod figure;
 mod first;
 mod frames;

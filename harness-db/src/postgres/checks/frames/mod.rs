@@ -20,10 +20,14 @@
 //! Source: PostgreSQL documentation, "Frontend/Backend Protocol" (message formats, protocol 3.0). The tap speaks plain
 //! TCP: it declines TLS and GSSAPI encryption when a client asks for them, as a server without them does.
 
+#[cfg(feature = "fault")]
+mod fault;
 mod frame;
 mod link;
 mod tap;
 
+#[cfg(feature = "fault")]
+pub use fault::FrameFault;
 pub use frame::{Frame, Kind, Side};
 pub use tap::{Gate, Passage, Tap, Verdict};
 

@@ -1,0 +1,6 @@
+//! Faults on purpose: what a client sees of each, and that it is over when it is healed.
+
+mod many;
+mod outage;
+mod proxy;
+mod world;

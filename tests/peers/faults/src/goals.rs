@@ -1,0 +1,18 @@
+//! The goals, in the order in which they are measured: the short ones first.
+
+use crate::{alone, clean};
+use peers_common::{Asked, Measured, Result};
+
+/// One measurement, which may answer several goals.
+type Measure = fn(&Asked) -> Result<Vec<Measured>>;
+
+/// Everything that is measured of faults.
+pub(crate) const ALL: &[(&str, Measure)] = &[
+    ("faults.timeouts", alone::connect_timeouts),
+    ("faults.refusals", alone::refusals),
+    ("faults.clean", clean::round_trips),
+    ("faults.bulk", clean::bulk),
+    ("faults.delay", clean::delay),
+    ("faults.replay", alone::replay),
+    ("faults.changes", alone::changes),
+];
