@@ -38,5 +38,6 @@ mod tests;
 pub(crate) use self::headers::http_date;
 pub use self::{
     headers::{LimitHeaders, retry_after},
-    probe::{Asked, FoundLimit, LimitKind, Pace, RateProbe},
+    probe::{Asked, FoundLimit, LimitKind, RateProbe},
 };
+pub use crate::wait::Pace;

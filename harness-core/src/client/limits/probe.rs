@@ -1,15 +1,14 @@
 //! The driver: asks, waits, and infers.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use harness_props::Outcome;
 
 use super::LimitHeaders;
 use crate::error::{CoreResult, Error, ErrorKind};
-use crate::wait;
+use crate::wait::{self, Pace};
 
 /// What one request came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,49 +36,6 @@ impl Asked {
 
     fn accepted(&self) -> bool {
         (200..300).contains(&self.status)
-    }
-}
-
-/// How time passes: really, or as a test says. Clones share the hands.
-#[derive(Debug, Clone)]
-pub struct Pace(Hands);
-
-#[derive(Debug, Clone)]
-enum Hands {
-    Real(Instant),
-    Virtual(Arc<AtomicU64>),
-}
-
-impl Pace {
-    /// The time of the system.
-    #[must_use]
-    pub fn real() -> Self {
-        Self(Hands::Real(Instant::now()))
-    }
-
-    /// A clock that only waiting moves.
-    #[must_use]
-    pub fn virtual_time() -> Self {
-        Self(Hands::Virtual(Arc::default()))
-    }
-
-    /// Since it was made; microseconds count.
-    #[must_use]
-    pub fn now(&self) -> Duration {
-        match &self.0 {
-            Hands::Real(begun) => begun.elapsed(),
-            Hands::Virtual(micros) => Duration::from_micros(micros.load(Ordering::SeqCst)),
-        }
-    }
-
-    /// Lets time pass.
-    pub async fn wait(&self, time: Duration) {
-        match &self.0 {
-            Hands::Real(_) => wait::pause(time).await,
-            Hands::Virtual(micros) => {
-                micros.fetch_add(time.as_micros() as u64, Ordering::SeqCst);
-            }
-        }
     }
 }
 
