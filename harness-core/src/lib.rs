@@ -28,6 +28,7 @@
 //! - [`service`], [`keeper`]: things that run, and who ends them when everybody is dead.
 //! - `auth` (feature `auth`): really signed tokens, hostile ones, and a reference verifier.
 //! - `client`, `stub` (feature `http`): an HTTP client with staged time limits, and a scripted model server.
+//! - `fault` (feature `fault`): breaking things on purpose, with proof.
 //! - [`slo`], `campaign` (feature `campaign`, on by default): thresholds with target and critical, phases and scenarios,
 //!   the decision.
 //! - [`monitor`]: what a process uses over time, and whether it leaks.
@@ -44,6 +45,8 @@ pub mod campaign;
 pub mod client;
 pub mod env;
 pub mod error;
+#[cfg(feature = "fault")]
+pub mod fault;
 pub mod keeper;
 pub mod monitor;
 pub mod record;
