@@ -12,7 +12,7 @@
 //! | [`transactions::ListAppend`], [`transactions::RwRegister`] | which isolation does it give? |
 //!
 //! Other evidence has judges of its own: [`Ledger`] for what must be there after a disaster, [`cache`] for copies,
-//! [`FailoverTimeline`] for what a failover cost, [`chain`] for events, [`canary`] for data at the wrong receiver, [`audit`] for
+//! [`FailoverTimeline`] for what a failover cost, [`outage`] for what one looked like from outside, [`chain`] for events, [`canary`] for data at the wrong receiver, [`audit`] for
 //! logs that must not change, [`Integrity`] for damaged payloads.
 
 pub mod audit;
@@ -26,6 +26,7 @@ mod failover;
 pub mod ids;
 mod ledger;
 pub mod linear;
+pub mod outage;
 pub mod queue;
 mod record;
 pub mod register;
