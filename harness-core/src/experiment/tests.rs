@@ -94,12 +94,12 @@ impl World {
         let id = format!("order-{number}");
         self.ledger.lock().unwrap().attempt(id.clone(), "apples");
         pause(ms(2)).await;
-        let is_unsteady = self.defect == Defect::UnsteadyBefore && number % 10 == 0;
+        let is_unsteady = self.defect == Defect::UnsteadyBefore && number.is_multiple_of(10);
         if is_unsteady || self.is_down() {
             self.bites.fetch_add(1, SeqCst);
             self.waiting.fetch_add(1, SeqCst);
             match self.defect {
-                Defect::HangsWhileBroken if number % 50 == 0 => std::future::pending().await,
+                Defect::HangsWhileBroken if number.is_multiple_of(50) => std::future::pending().await,
                 Defect::UndeclaredError => return Called::error("500"),
                 Defect::LosesAnAcknowledgedWrite if self.bites.load(SeqCst) == 3 => {
                     self.ledger.lock().unwrap().acknowledge(&id);

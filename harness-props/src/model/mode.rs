@@ -190,7 +190,7 @@ mod tests {
             ("signal was not above 80", vec![(0, signal(79)), (5, entered.clone())]),
             ("not left though", [&good[..6], &[(37, signal(10))]].concat()),
             ("left though the signal is below 20 only since", [&good[..6], &[(31, left.clone())]].concat()),
-            ("left though the signal was not below 20", [&good[..4], &[(21, left.clone())]].concat()),
+            ("left though the signal was not below 20", [&good[..4], &[(21, left)]].concat()),
             ("without a recorded cause", vec![(0, signal(85)), (2, Seen::entered(" "))]),
             ("so already", [&good[..3], &[(13, entered.clone())]].concat()),
             // A dip begins the hold time anew.

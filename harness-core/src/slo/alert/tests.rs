@@ -88,7 +88,7 @@ fn hold_times_are_exact_to_the_minute_and_to_the_end() {
             vec![operator.clone(), ("operator".to_owned(), Signal::Yellow, 140)],
         ),
         // The end came after the hour: it was due, whenever anybody looks.
-        (vec![(0, p95(226)), (61, p95(200))], 70, vec![operator.clone()]),
+        (vec![(0, p95(226)), (61, p95(200))], 70, vec![operator]),
         (vec![(0, p95(226)), (60, p95(200))], 70, vec![]),
         // A value that is missing ends nothing.
         (vec![(0, p95(300)), (5, Measured::nothing("the scrape failed"))], 16, vec![lead]),
