@@ -24,11 +24,12 @@
 //!
 //! # Rooms
 //! - [`run`]: identity and seed. [`env`](mod@env): the settings. [`error`]: one error for the family, and the error of a test body.
-//! - [`scope`], [`wait`]: one test's life; the only place that sleeps.
+//! - [`scope`], [`wait`], [`watchdog`]: one test's life; the only place that sleeps; who ends a test that hangs, and with what.
 //! - [`service`], [`keeper`]: things that run, and who ends them when everybody is dead.
 //! - `auth` (feature `auth`): really signed tokens, hostile ones, and a reference verifier.
 //! - `client`, `stub` (feature `http`): an HTTP client with staged time limits, and a scripted model server.
-//! - `fault` (feature `fault`): breaking things on purpose, with proof.
+//! - `fault` (feature `fault`): breaking things on purpose, with proof. `experiment` (feature `experiment`): judging how they come back.
+//! - `resilience` (feature `experiment`): whether breakers, retries, time limits and bulkheads do what they say.
 //! - [`slo`], `campaign` (feature `campaign`, on by default): thresholds with target and critical, phases and scenarios,
 //!   the decision.
 //! - [`monitor`]: what a process uses over time, and whether it leaks.
@@ -45,6 +46,8 @@ pub mod campaign;
 pub mod client;
 pub mod env;
 pub mod error;
+#[cfg(feature = "experiment")]
+pub mod experiment;
 #[cfg(feature = "fault")]
 pub mod fault;
 pub mod keeper;
@@ -52,6 +55,8 @@ pub mod monitor;
 pub mod record;
 #[cfg(feature = "report")]
 pub mod report;
+#[cfg(feature = "experiment")]
+pub mod resilience;
 pub mod run;
 pub mod scope;
 pub mod service;
@@ -59,6 +64,7 @@ pub mod slo;
 #[cfg(feature = "http")]
 pub mod stub;
 pub mod wait;
+pub mod watchdog;
 
 pub use error::{CoreResult, Error, ErrorKind, Failure, Result};
 pub use harness_props::Outcome;

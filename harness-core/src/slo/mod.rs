@@ -4,6 +4,7 @@
 //! `≤`, and 94.96 % is never 95 %. A [`Threshold`] pairs a target with a critical limit and judges a [`Measured`]
 //! value: better than the target is a pass, between target and critical is degraded, beyond critical is a failure,
 //! and nothing measured is never a pass. [`decide`] turns many verdicts into one: GO, CONDITIONAL or NO-GO.
+//! Over time, a [`WatchWindow`] wants so long without red, and [`alert`] says who is told.
 //!
 //! ```
 //! use harness_core::slo::{Measured, Threshold};
@@ -16,6 +17,7 @@
 //! assert!(p95.judge(&Measured::nothing("no request was sent")).is_no_evidence());
 //! ```
 
+pub mod alert;
 mod amount;
 mod colour;
 mod decision;
@@ -23,6 +25,7 @@ mod exit;
 mod limit;
 mod measured;
 mod threshold;
+mod watch;
 mod wide;
 
 pub use amount::{Amount, Percent, Unit, mebibytes, per_second, percent};
@@ -34,3 +37,4 @@ pub use exit::{codes, preflight_exit_code};
 pub use limit::{Limit, Op};
 pub use measured::Measured;
 pub use threshold::Threshold;
+pub use watch::{Breach, Watch, WatchWindow};

@@ -22,6 +22,7 @@
 //!
 //! What it does not do: streaming answers, TLS, judging prompts.
 
+mod accept;
 mod script;
 mod server;
 
@@ -29,3 +30,4 @@ pub use self::{
     script::{After, Behaviour, Script},
     server::{ModelStub, StubCall},
 };
+pub(crate) use accept::accept;

@@ -11,15 +11,14 @@ use futures_util::{StreamExt as _, stream};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 
+use super::accept::accept;
 use super::script::{Behaviour, Script};
 use crate::error::{CoreResult, Error, ErrorKind};
 use crate::run::fnv;
@@ -108,7 +107,8 @@ impl ModelStub {
         let books = Mutex::new(Books { script, ..Books::default() });
         let state = Arc::new(State { begun: Instant::now(), books });
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(accept(listener, Arc::clone(&state), stopped));
+        let served = Arc::clone(&state);
+        let task = tokio::spawn(accept(listener, move |request| Arc::clone(&served).answer(request), stopped));
         Ok(Self { address, state, stop, task })
     }
 
@@ -186,36 +186,6 @@ impl Drop for ModelStub {
         self.stop.send_replace(true);
         self.task.abort();
     }
-}
-
-async fn accept(listener: TcpListener, state: Arc<State>, mut stopped: watch::Receiver<bool>) {
-    // Dropping the set ends its tasks, so nothing outlives this one.
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((socket, _)) => {
-                    connections.spawn(serve(socket, Arc::clone(&state)));
-                }
-                // Out of descriptors for a moment: without a pause this would spin.
-                Err(_) => wait::pause(Duration::from_millis(10)).await,
-            },
-            Some(_) = connections.join_next() => {}
-            _ = stopped.changed() => break,
-        }
-    }
-    drop(listener);
-    connections.shutdown().await;
-}
-
-async fn serve(socket: TcpStream, state: Arc<State>) {
-    let _ = socket.set_nodelay(true);
-    let answer = service_fn(move |request| {
-        let state = Arc::clone(&state);
-        async move { state.answer(request).await }
-    });
-    // A scripted disconnect ends here as an error; so does a client that leaves. Neither is the stub's failure.
-    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), answer).await;
 }
 
 /// Counts a call as inside until it is answered, abandoned or cut.

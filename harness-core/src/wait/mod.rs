@@ -16,10 +16,14 @@
 //! # });
 //! ```
 
+mod pace;
+
 use std::future::Future;
 use std::time::{Duration, Instant};
 
 use crate::error::{CoreResult, Error, ErrorKind};
+
+pub use pace::Pace;
 
 /// The shortest pause between two polls.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
@@ -129,7 +133,7 @@ pub fn pause_blocking(duration: Duration) {
     std::thread::sleep(duration);
 }
 
-/// A duration as people write it: `350 ms`, `2.5 s`, `3 min`.
+/// A duration as people write it: `350 ms`, `2.5 s`, `3 min`, `24 h`.
 #[must_use]
 pub fn seconds(duration: Duration) -> String {
     let millis = duration.as_secs_f64() * 1e3;
@@ -140,7 +144,11 @@ pub fn seconds(duration: Duration) -> String {
             let text = format!("{:.1}", m / 1e3);
             format!("{} s", text.strip_suffix(".0").unwrap_or(&text))
         }
-        m => format!("{:.0} min", m / 60e3),
+        m if m < 7_200e3 => format!("{:.0} min", m / 60e3),
+        m => {
+            let text = format!("{:.1}", m / 3_600e3);
+            format!("{} h", text.strip_suffix(".0").unwrap_or(&text))
+        }
     }
 }
 

@@ -22,7 +22,7 @@
 //! assert_eq!(verify(&entries, hash, Some(&pin)).outcome().detail(), "1 tampered: entry 1 was altered");
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -151,9 +151,59 @@ impl AuditVerdict {
     }
 }
 
+/// What is wrong with a log that has to hold every action, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Completeness {
+    /// Actions that were taken.
+    pub actions: usize,
+    /// Actions that are not in the log, or not as often as they were taken.
+    pub missing: Vec<String>,
+    /// Entries of actions that nobody took, or not so often.
+    pub invented: Vec<String>,
+    /// Entries behind one that was taken after them.
+    pub out_of_order: Vec<String>,
+}
+
+/// Compares the actions that were taken, in their order, with the log's entries, in theirs; both as one text for each.
+pub fn complete(actions: &[impl AsRef<str>], log: &[impl AsRef<str>]) -> Completeness {
+    let mut places: HashMap<&str, VecDeque<usize>> = HashMap::new();
+    for (place, action) in actions.iter().enumerate() {
+        places.entry(action.as_ref()).or_default().push_back(place);
+    }
+    let mut verdict = Completeness { actions: actions.len(), ..Completeness::default() };
+    let mut latest = 0;
+    for entry in log.iter().map(AsRef::as_ref) {
+        match places.get_mut(entry).and_then(VecDeque::pop_front) {
+            None => verdict.invented.push(entry.to_owned()),
+            Some(place) if place < latest => verdict.out_of_order.push(entry.to_owned()),
+            Some(place) => latest = place,
+        }
+    }
+    let mut missing: Vec<(usize, &str)> =
+        places.iter().flat_map(|(action, left)| left.iter().map(move |place| (*place, *action))).collect();
+    missing.sort_unstable();
+    verdict.missing = missing.into_iter().map(|(_, action)| action.to_owned()).collect();
+    verdict
+}
+
+impl Completeness {
+    /// Pass with coverage, Fail with the actions, or NoEvidence when no action was taken.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        let found = [
+            list("missing", &self.missing),
+            list("invented", &self.invented),
+            list("out of order", &self.out_of_order),
+        ];
+        let missing = (self.actions == 0).then_some("no action was taken, so none could be missing");
+        conclude(found, missing, || format!("{} actions, each in the log once and in order", self.actions))
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Entry, Pin, Tampering, verify};
+    use super::{Entry, Pin, Tampering, complete, verify};
     use crate::history::checksum;
 
     fn hash(previous: &str, content: &str) -> String {
@@ -189,6 +239,25 @@ mod tests {
         assert_eq!(after(&|entries| *entries = chain(&["a", "b", "c", "d", "x"])), [Tampering::Rewritten]);
         // Altered, and hashed anew from there on: only the pin shows it.
         assert_eq!(after(&|entries| *entries = chain(&["a", "x", "c", "d", "e"])), [Tampering::Rewritten]);
+    }
+
+    #[test]
+    fn log_that_lacks_invents_or_swaps_an_action_is_told_apart() {
+        let actions = ["login", "create 1", "create 2", "login", "delete 1"];
+        let with = |change: &dyn Fn(&mut Vec<&str>)| {
+            let mut log = actions.to_vec();
+            change(&mut log);
+            complete(&actions, &log).outcome().to_string()
+        };
+        assert_eq!(with(&|_| {}), "pass: 5 actions, each in the log once and in order");
+        assert_eq!(with(&|log| log.retain(|action| *action != "create 2")), "fail: 1 missing: create 2");
+        assert_eq!(with(&|log| drop(log.drain(3..4))), "fail: 1 missing: login");
+        assert_eq!(with(&|log| log.truncate(4)), "fail: 1 missing: delete 1");
+        assert_eq!(with(&|log| log.push("delete 2")), "fail: 1 invented: delete 2");
+        assert_eq!(with(&|log| log.insert(2, "create 1")), "fail: 1 invented: create 1");
+        assert_eq!(with(&|log| log.swap(1, 2)), "fail: 1 out of order: create 1");
+        assert!(complete(&[""; 0], &["login"]).outcome().is_fail());
+        assert!(complete(&[""; 0], &[""; 0]).outcome().is_no_evidence());
     }
 
     #[test]

@@ -11,9 +11,11 @@
 //! | [`register::Register`] | is it linearizable? Does each session see what it must? |
 //! | [`transactions::ListAppend`], [`transactions::RwRegister`] | which isolation does it give? |
 //!
-//! Other evidence has judges of its own: [`Ledger`] for what must be there after a disaster, [`cache`] for copies,
-//! [`FailoverTimeline`] for what a failover cost, [`chain`] for events, [`canary`] for data at the wrong receiver, [`audit`] for
-//! logs that must not change, [`Integrity`] for damaged payloads.
+//! Other evidence has judges of its own: [`Ledger`] for what must be there after a disaster and [`restore`] for all of a state,
+//! [`cache`] for copies, [`FailoverTimeline`] for what a failover cost, [`outage`] for what one looked like from outside,
+//! [`switch`] for changes of versions under traffic, [`reload`] for those of the configuration, [`health`] for what a service says
+//! of itself, [`chain`] for events, [`canary`] for data at the wrong receiver, [`audit`] for logs that must be complete and not
+//! change, [`Integrity`] for damaged payloads.
 
 pub mod audit;
 pub mod bank;
@@ -23,15 +25,20 @@ pub mod canary;
 pub mod chain;
 pub mod counter;
 mod failover;
+pub mod health;
 pub mod ids;
 mod ledger;
 pub mod linear;
+pub mod outage;
 pub mod queue;
 mod record;
 pub mod register;
+pub mod reload;
+pub mod restore;
 mod sealed;
 pub mod session;
 pub mod set;
+pub mod switch;
 pub mod transactions;
 mod witness;
 

@@ -114,6 +114,30 @@ impl Breaker {
         Self { slack, ..self }
     }
 
+    /// How many calls in a row have to fail before it opens for the first time.
+    #[must_use]
+    pub fn failures_to_open(&self) -> usize {
+        self.minimum
+    }
+
+    /// How long it lets nothing through.
+    #[must_use]
+    pub fn wait(&self) -> Duration {
+        self.open_for
+    }
+
+    /// How many probes it lets through.
+    #[must_use]
+    pub fn probes(&self) -> u32 {
+        self.permits
+    }
+
+    /// After which time a probe that never ended is given up, if it is.
+    #[must_use]
+    pub fn gives_up_probes(&self) -> Option<Duration> {
+        self.probe_limit
+    }
+
     fn open(&mut self, at: Duration) {
         self.opened += 1;
         self.counted.clear();

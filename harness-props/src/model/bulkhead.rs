@@ -39,6 +39,18 @@ impl Bulkhead {
         Self { places, queue, inside: 0, waiting: 0, has_rejected: false, entered_again: false }
     }
 
+    /// How many calls it lets in at once.
+    #[must_use]
+    pub fn places(&self) -> u32 {
+        self.places
+    }
+
+    /// How many may wait for a place.
+    #[must_use]
+    pub fn queue(&self) -> u32 {
+        self.queue
+    }
+
     fn take(count: &mut u32, what: &str) -> Result<(), String> {
         *count = count.checked_sub(1).ok_or_else(|| format!("{what}, of which there is none"))?;
         Ok(())

@@ -23,6 +23,7 @@
 pub mod breaker;
 pub mod bulkhead;
 pub mod limiter;
+pub mod mode;
 pub mod retry;
 #[cfg(test)]
 mod tests;

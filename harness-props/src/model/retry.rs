@@ -148,6 +148,18 @@ impl Retry {
         least..=most
     }
 
+    /// How many attempts it makes at most, the first one included.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// The same number of attempts, with any pauses that are no shorter than a server asked for.
+    #[must_use]
+    pub fn at_any_pace(&self) -> Self {
+        Self::new(self.attempts, Duration::ZERO).jitter(Jitter::Full).slack(Duration::MAX)
+    }
+
     fn begun(&mut self, at: Duration) -> Result<(), String> {
         match self.state {
             State::Trying => return Err("an attempt began before the one before it had ended".to_owned()),

@@ -29,6 +29,7 @@
 //!
 //! What it does not do: limits of bytes or of concurrency, and limiters that are tightened by refused requests.
 
+mod classes;
 mod headers;
 mod probe;
 #[cfg(test)]
@@ -37,6 +38,8 @@ mod tests;
 #[cfg(feature = "http")]
 pub(crate) use self::headers::http_date;
 pub use self::{
+    classes::class_budgets,
     headers::{LimitHeaders, retry_after},
-    probe::{Asked, FoundLimit, LimitKind, Pace, RateProbe},
+    probe::{Asked, FoundLimit, LimitKind, RateProbe},
 };
+pub use crate::wait::Pace;

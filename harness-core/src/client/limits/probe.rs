@@ -1,15 +1,15 @@
 //! The driver: asks, waits, and infers.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use harness_props::Outcome;
 
 use super::LimitHeaders;
 use crate::error::{CoreResult, Error, ErrorKind};
-use crate::wait;
+use crate::wait::{self, Pace};
 
 /// What one request came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,51 +35,8 @@ impl Asked {
         Self { status: answer.status(), headers: LimitHeaders::read(headers) }
     }
 
-    fn accepted(&self) -> bool {
+    pub(super) fn accepted(&self) -> bool {
         (200..300).contains(&self.status)
-    }
-}
-
-/// How time passes: really, or as a test says. Clones share the hands.
-#[derive(Debug, Clone)]
-pub struct Pace(Hands);
-
-#[derive(Debug, Clone)]
-enum Hands {
-    Real(Instant),
-    Virtual(Arc<AtomicU64>),
-}
-
-impl Pace {
-    /// The time of the system.
-    #[must_use]
-    pub fn real() -> Self {
-        Self(Hands::Real(Instant::now()))
-    }
-
-    /// A clock that only waiting moves.
-    #[must_use]
-    pub fn virtual_time() -> Self {
-        Self(Hands::Virtual(Arc::default()))
-    }
-
-    /// Since it was made; microseconds count.
-    #[must_use]
-    pub fn now(&self) -> Duration {
-        match &self.0 {
-            Hands::Real(begun) => begun.elapsed(),
-            Hands::Virtual(micros) => Duration::from_micros(micros.load(Ordering::SeqCst)),
-        }
-    }
-
-    /// Lets time pass.
-    pub async fn wait(&self, time: Duration) {
-        match &self.0 {
-            Hands::Real(_) => wait::pause(time).await,
-            Hands::Virtual(micros) => {
-                micros.fetch_add(time.as_micros() as u64, Ordering::SeqCst);
-            }
-        }
     }
 }
 
@@ -146,6 +103,17 @@ pub struct RateProbe<F> {
     resolution: Duration,
     longest: Duration,
     names: AtomicUsize,
+    declared: Option<u64>,
+    upstream: Option<Count>,
+}
+
+/// How many requests have come through to what the limiter protects.
+struct Count(Box<dyn Fn() -> u64 + Send + Sync>);
+
+impl fmt::Debug for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} came through", (self.0)())
+    }
 }
 
 /// What was found about times.
@@ -164,7 +132,21 @@ impl<F: AsyncFn(String) -> CoreResult<Asked>> RateProbe<F> {
             resolution: Duration::from_millis(50),
             longest: Duration::from_secs(120),
             names: AtomicUsize::new(0),
+            declared: None,
+            upstream: None,
         }
+    }
+
+    /// What the limit is said to be: one more or one less fails.
+    pub fn declared(mut self, limit: u64) -> Self {
+        self.declared = Some(limit);
+        self
+    }
+
+    /// How many requests have come through so far to what the limiter protects: what is refused must not be among them.
+    pub fn upstream(mut self, count: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        self.upstream = Some(Count(Box::new(count)));
+        self
     }
 
     /// Lets time pass in another way.
@@ -204,6 +186,13 @@ impl<F: AsyncFn(String) -> CoreResult<Asked>> RateProbe<F> {
             ("a refusal is status 429", expect(refusal.status == 429, || format!("status {}", refusal.status))),
             ("the headers count down to the limit", truthful(limit, &said)),
         ];
+        if let Some(declared) = self.declared {
+            let said = || format!("{limit} were accepted, declared are {declared}");
+            checks.push(("the limit is the declared one", expect(limit == declared, said)));
+        }
+        if let Some(Count(count)) = &self.upstream {
+            checks.push(("what is refused does not come through", self.held_back(&first, count).await?));
+        }
         let second = self.stranger("second");
         if !self.asks(&second).await?.accepted() {
             let what = "identities share a limit: one that never asked is refused once another has used it up";
@@ -218,6 +207,19 @@ impl<F: AsyncFn(String) -> CoreResult<Asked>> RateProbe<F> {
         checks.push(("Retry-After tells the truth", self.honest().await?));
         let kind = self.kind(limit).await?;
         Ok(FoundLimit { limit, kind, checks })
+    }
+
+    /// Ten requests of somebody who has used the limit up.
+    async fn held_back(&self, exhausted: &str, count: &(dyn Fn() -> u64 + Send + Sync)) -> CoreResult<Outcome> {
+        if count() == 0 {
+            return Ok(Outcome::no_evidence("nothing has come through at all: the count is of something else"));
+        }
+        let (before, mut accepted) = (count(), 0);
+        for _ in 0..10 {
+            accepted += u64::from(self.asks(exhausted).await?.accepted());
+        }
+        let through = count() - before;
+        Ok(expect(through == accepted, || format!("{through} of 10 requests came through, {accepted} were accepted")))
     }
 
     /// Somebody who has not asked before.

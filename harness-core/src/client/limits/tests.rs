@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use super::headers::http_date;
-use super::{Asked, LimitHeaders, LimitKind, Pace, RateProbe, retry_after};
+use super::{Asked, LimitHeaders, LimitKind, Pace, RateProbe, class_budgets, retry_after};
 use crate::error::{CoreResult, ErrorKind};
 use crate::run::Seed;
 
@@ -175,6 +175,54 @@ async fn limit_that_is_never_enforced_or_shared_is_not_passed_over() {
     assert!(error.kind() == ErrorKind::Assertion && error.what().contains("share a limit"), "{error:?}");
     let broken = RateProbe::new(async |_: String| Ok(Asked::status(500))).find().await.unwrap_err();
     assert_eq!(broken.kind(), ErrorKind::NoEvidence);
+}
+
+#[tokio::test]
+async fn limit_that_is_off_by_one_or_comes_through_all_the_same_fails_its_own_check() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    for (declared, leaks, failed) in [
+        (0, false, vec![]),
+        (1, false, vec!["the limit is the declared one"]),
+        (-1, false, vec!["the limit is the declared one"]),
+        (0, true, vec!["what is refused does not come through"]),
+    ] {
+        let (limiter, through) = (limiter(Kind::Sliding, 5, Lie::None), Arc::<AtomicU64>::default());
+        let count = Arc::clone(&through);
+        let ask = async |identity: String| {
+            let asked = limiter.ask(&identity);
+            through.fetch_add(u64::from(leaks || asked.accepted()), Ordering::SeqCst);
+            Ok(asked)
+        };
+        let probe = RateProbe::new(ask)
+            .pace(limiter.pace.clone())
+            .resolution(Duration::from_millis(10))
+            .declared(limiter.limit.saturating_add_signed(declared))
+            .upstream(move || count.load(Ordering::SeqCst));
+        assert_eq!(probe.find().await.unwrap().failed(), failed);
+    }
+}
+
+#[tokio::test]
+async fn classes_that_share_a_bucket_or_have_none_fail_and_apart_they_pass() -> CoreResult {
+    let classes = [("planner", 5), ("coder", 3), ("tester", 4)];
+    for (bucket, failed) in
+        [("own", vec![]), ("shared", vec!["coder", "tester"]), ("none", vec!["planner", "coder", "tester"])]
+    {
+        let used = Mutex::new(BTreeMap::<String, u64>::new());
+        let found = class_budgets(classes, async |class| {
+            let budget = classes.iter().find(|(name, _)| *name == class).map_or(0, |(_, budget)| *budget);
+            let mut used = used.lock().unwrap();
+            let count = used.entry(if bucket == "shared" { "all" } else { class }.to_owned()).or_default();
+            *count += 1;
+            Ok(Asked::status(if bucket == "none" || *count <= budget { 200 } else { 429 }))
+        })
+        .await?;
+        let red: Vec<_> = found.iter().filter(|(_, outcome)| outcome.is_fail()).map(|(class, _)| *class).collect();
+        assert_eq!(red, failed, "{bucket}: {found:?}");
+    }
+    Ok(())
 }
 
 #[test]
