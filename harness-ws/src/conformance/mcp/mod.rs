@@ -297,11 +297,12 @@ pub async fn mcp(target: &Target, profile: &Profile, scope: &Scope) -> CoreResul
         headers::CHECKS,
         socket::CHECKS,
     ];
-    let wanted: Vec<_> = all.into_iter().flatten().filter(|check| scope.wants(check.id)).collect();
-    let known = facts.as_ref();
-    let judged =
-        wanted.into_iter().map(|check| async move { (check, judge(check, target, profile, scope, known).await) });
-    let judged: Vec<_> = stream::iter(judged).buffered(scope.at_once).collect().await;
+    let (wanted, known) = (all.into_iter().flatten().filter(|check| scope.wants(check.id)), facts.as_ref());
+    let mut runs: Vec<BoxFuture<'_, _>> = Vec::new();
+    for check in wanted {
+        runs.push(Box::pin(async move { (check, judge(check, target, profile, scope, known).await) }));
+    }
+    let judged: Vec<_> = stream::iter(runs).buffered(scope.at_once).collect().await;
     for (check, (outcome, lines)) in judged {
         said.extend(lines.iter().cloned());
         list.push(finding(check, profile, outcome, lines));
@@ -438,13 +439,17 @@ async fn judge(
             if unknown { Outcome::no_evidence("the server was not greeted") } else { Outcome::not_applicable(why) };
         return (outcome, Vec::new());
     }
-    let opened = match check.begin {
+    let opened = match (check.begin, facts) {
+        (Begin::Open, _) => Mcp::open(target, profile, scope.limit).await,
+        // What was in vain once is not tried by every check again.
+        (Begin::Greeted, Err(why)) => {
+            return (Outcome::no_evidence(format!("the server was not greeted: {why}")), Vec::new());
+        }
         // What a server still has to say about its greeting is no other check's concern.
-        Begin::Greeted => match Mcp::connect_within(target, profile, scope.limit).await {
+        (Begin::Greeted, Ok(_)) => match Mcp::connect_within(target, profile, scope.limit).await {
             Ok(mut mcp) => mcp.fence().await.map(|_| mcp),
             Err(error) => Err(error),
         },
-        Begin::Open => Mcp::open(target, profile, scope.limit).await,
     };
     let a = match opened {
         Ok(mcp) => mcp,

@@ -4,6 +4,7 @@
 //! that is how a test makes the server late, wrong or silent in one known way.
 
 mod desk;
+mod fixtures;
 mod http;
 
 use std::collections::BTreeMap;
