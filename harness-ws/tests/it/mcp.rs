@@ -135,6 +135,15 @@ async fn a_wish_that_is_not_met_is_degraded_unless_the_scope_is_strict() {
 }
 
 #[tokio::test]
+async fn tool_that_could_not_be_looked_for_leaves_no_evidence() {
+    let version = Version::V2025_11_25;
+    let mute = Script::new(version).mute("tools/list");
+    let only = scope().limit(Duration::from_millis(300)).only(["M36", "M49"]);
+    let findings = judge(mute, &Profile::new(version), &only).await;
+    assert!(findings.get("M36").unwrap().outcome.is_no_evidence(), "{findings}");
+}
+
+#[tokio::test]
 async fn disabling_a_check_lets_its_defect_escape_and_is_not_silent() {
     let broken = Script::new(Version::V2025_11_25).tamper(|turn| {
         if turn.tool() == "harness-no-such-tool" {

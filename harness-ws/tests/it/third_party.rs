@@ -58,7 +58,7 @@ impl Peer {
         let running = ServiceSpec::new(self.environment, Backend::Process(exec)).start(&own).await?;
         let target = Target::at(&self.address.replace("{address}", &running.address().to_string()))?;
         // What such a server does not answer takes the limit in full: most of the time is waiting.
-        let scope = Scope::default().limit(Duration::from_secs(2)).at_once(16);
+        let scope = Scope::default().limit(Duration::from_secs(5)).at_once(8);
         let findings = conformance::mcp(&target, &Profile::named(self.profile)?, &scope).await?;
         Expected::read(&peers.join("expected").join(self.expected))?.judge(&findings)?;
         own.shutdown().await?;

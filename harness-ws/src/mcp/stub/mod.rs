@@ -387,6 +387,7 @@ fn unguessable() -> u64 {
 
 async fn converse(socket: TcpStream, house: Arc<House>) {
     let mut everyone = house.everyone.subscribe();
+    #[expect(clippy::result_large_err, reason = "the type is the library's")]
     let answer = |request: &Request, response: Response| upgrade(&house, request, response);
     let Ok(mut ws) = tokio_tungstenite::accept_hdr_async(socket, answer).await else { return };
     let mut desk = house.open();
