@@ -93,7 +93,7 @@ fn websocket_phase(phase: Phase<World>) -> Phase<World> {
         .criterion(limit("websocket.rules_kept", "T-089", ">= 100 %", None))
         .expects("the profile mcp-2025-11-25+welcome+batches+pattern-service is kept: framing, sessions, tools")
         .remedy("each finding names the section of the specification and the frames; the transcript is evidence")
-        .limit(minutes(1))
+        .limit(minutes(2))
         .scenario("B4", "sessions do not share state", protocol::session_isolation)
         .critical()
         .requirement("T-092")
