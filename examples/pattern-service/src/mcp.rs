@@ -134,7 +134,7 @@ impl App {
                 }
                 Message::Binary(_) => return Some((close_code::UNSUPPORTED, "only text frames are understood")),
                 Message::Ping(_) | Message::Pong(_) => {} // the WebSocket layer has answered
-                Message::Close(_) => return None,
+                Message::Close(_) => {}                   // answered by the next look at the socket, which then ends
             }
         }
     }

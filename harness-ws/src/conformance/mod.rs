@@ -194,8 +194,11 @@ async fn jsonrpc_list(target: &Target, options: &Options) -> Vec<Finding> {
 
 /// Their findings in the same order, as many at once as the options say.
 async fn run_all(checks: Vec<&'static Check>, target: &Target, options: &Options) -> Vec<Finding> {
-    let judged = checks.into_iter().map(|check| async move { finding(check, run(check, target, options).await) });
-    stream::iter(judged).buffered(options.at_once).collect().await
+    let mut runs: Vec<BoxFuture<'_, _>> = Vec::new();
+    for check in checks {
+        runs.push(Box::pin(async move { finding(check, run(check, target, options).await) }));
+    }
+    stream::iter(runs).buffered(options.at_once).collect().await
 }
 
 fn finding(check: &Check, verdict: Verdict) -> Finding {

@@ -95,6 +95,11 @@ impl Delivery {
         self.subscribers.entry(who.to_owned()).or_default().ended = true;
     }
 
+    /// The topics that somebody subscribed to.
+    pub(super) fn topics_of(&self, who: &str) -> BTreeSet<String> {
+        self.subscribers.get(who).map(|subscriber| subscriber.topics.clone()).unwrap_or_default()
+    }
+
     /// Judges what every subscriber got.
     pub fn judge(&self, guarantee: Guarantee) -> DeliveryVerdict {
         let subscribers = self.subscribers.iter().map(|(who, subscriber)| (who.clone(), self.of(subscriber))).collect();

@@ -19,16 +19,21 @@
 //! assert_eq!(verdict.of("bob").unwrap().lost, ["o-1"]);
 //! ```
 //!
+//! [`Subscription`] reads server-sent events into such a book, [`Exchange`] drives a whole experiment over WebSocket, and
+//! [`SlowConsumer`] looks at what a server keeps for who does not read.
+//!
 //! What it does not do: WebSub, brokers' own protocols; publish and receive with the client of your choice and tell it.
 
 mod chain;
 mod delivery;
+mod exchange;
 mod sse;
 mod stream;
 
 pub use self::{
     chain::{Chain, ChainVerdict},
     delivery::{Delivery, DeliveryVerdict, Guarantee, SubscriberVerdict},
+    exchange::{Exchange, Wording},
     sse::{SseEvent, SseReader},
-    stream::{SlowConsumer, SseStream, Subscription},
+    stream::{ResidentMemory, SlowConsumer, SseStream, Subscription},
 };

@@ -5,6 +5,8 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use harness_core::client::{Http, Streamed};
+use harness_core::monitor::{ProcessSampler, Sampler as _};
+use harness_core::service::ProcessId;
 use harness_core::wait::{pause, seconds, within};
 use harness_core::{CoreResult, Error, ErrorKind};
 use harness_props::Outcome;
@@ -164,16 +166,17 @@ impl Subscription {
 #[derive(Debug, Clone, Copy)]
 #[must_use]
 pub struct SlowConsumer {
-    /// How much the server's memory may grow, in bytes.
+    /// How much the server's memory may grow, in bytes. What the kernel buffers of a connection is not the server's.
     pub most_growth: u64,
-    /// How often the memory is looked at.
+    /// How often something is published.
+    pub rounds: usize,
+    /// Between two rounds.
     pub every: Duration,
-    /// How long.
-    pub during: Duration,
 }
 
 impl SlowConsumer {
-    /// Holds a stream open without reading it while `publish` goes on, and looks at the server's memory with `memory`.
+    /// Holds a stream of events open without reading it while `publish` goes on, and looks at the server's memory with
+    /// `memory`, such as [`ResidentMemory`].
     ///
     /// # Errors
     /// As [`SseStream::open`], and errors of `publish` and `memory`.
@@ -181,25 +184,58 @@ impl SlowConsumer {
         self,
         http: &Http,
         path: &str,
-        mut publish: impl AsyncFnMut() -> CoreResult,
-        memory: impl Fn() -> CoreResult<u64>,
+        publish: impl AsyncFnMut() -> CoreResult,
+        memory: impl AsyncFnMut() -> CoreResult<u64>,
     ) -> CoreResult<Outcome> {
-        let unread = SseStream::open(http, path).await?;
-        let (before, begun, mut peak, mut rounds) = (memory()?, Instant::now(), 0, 0);
-        while begun.elapsed() < self.during {
+        self.holding(SseStream::open(http, path).await?, publish, memory).await
+    }
+
+    /// The same with a subscriber of any kind that is open and that nobody reads, such as a [`Ws`](crate::Ws).
+    ///
+    /// # Errors
+    /// Those of `publish` and `memory`.
+    pub async fn holding<T>(
+        self,
+        unread: T,
+        mut publish: impl AsyncFnMut() -> CoreResult,
+        mut memory: impl AsyncFnMut() -> CoreResult<u64>,
+    ) -> CoreResult<Outcome> {
+        let (before, mut peak) = (memory().await?, 0);
+        for _ in 0..self.rounds {
             publish().await?;
-            rounds += 1;
-            peak = peak.max(memory()?);
+            peak = peak.max(memory().await?);
             pause(self.every).await;
         }
         drop(unread);
         let growth = peak.saturating_sub(before);
-        Ok(match rounds {
+        Ok(match self.rounds {
             0 => Outcome::no_evidence("nothing was published"),
             _ if growth > self.most_growth => {
                 Outcome::fail(format!("the server grew by {growth} bytes for one subscriber that does not read"))
             }
-            _ => Outcome::pass(format!("{rounds} rounds, {growth} bytes more")),
+            rounds => Outcome::pass(format!("{rounds} rounds, {growth} bytes more")),
         })
+    }
+}
+
+/// The resident memory of a process, to be looked at again and again (`proc(5)`, Linux).
+#[derive(Debug, Clone)]
+pub struct ResidentMemory(ProcessSampler);
+
+impl ResidentMemory {
+    /// Looks at exactly this process.
+    #[must_use]
+    pub fn of(process: ProcessId) -> Self {
+        Self(ProcessSampler::of("server", process))
+    }
+
+    /// What it holds now, in bytes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Exited`] when the process is gone, [`ErrorKind::NoEvidence`] where the system does not tell.
+    pub async fn bytes(&mut self) -> CoreResult<u64> {
+        let readings = self.0.sample().await?;
+        let resident = readings.iter().find(|reading| reading.name == "server rss").map(|reading| reading.value as u64);
+        resident.ok_or_else(|| Error::new(ErrorKind::NoEvidence, "the system does not tell the memory of a process"))
     }
 }

@@ -124,7 +124,7 @@ async fn server_that_keeps_everything_for_a_slow_reader_is_caught() -> Result {
     })
     .await;
     let http = Http::new(url.replace("ws://", "http://").replace("/ws", ""))?;
-    let slow = SlowConsumer { most_growth: 1000, every: Duration::from_millis(1), during: Duration::from_millis(50) };
+    let slow = SlowConsumer { most_growth: 1000, rounds: 10, every: Duration::from_millis(1) };
     // The memory of the server is told by the test: growing with every event, or bounded.
     for (kept_of_each, fails) in [(500, true), (0, false)] {
         let memory = AtomicU64::new(10_000);
@@ -132,7 +132,7 @@ async fn server_that_keeps_everything_for_a_slow_reader_is_caught() -> Result {
             memory.fetch_add(kept_of_each, Ordering::SeqCst);
             Ok(())
         };
-        let outcome = slow.run(&http, "/", publish, || Ok(memory.load(Ordering::SeqCst))).await?;
+        let outcome = slow.run(&http, "/", publish, async || Ok(memory.load(Ordering::SeqCst))).await?;
         assert_eq!(outcome.is_fail(), fails, "{outcome}");
     }
     Ok(())

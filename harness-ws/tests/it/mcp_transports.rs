@@ -8,7 +8,8 @@ use harness_ws::mcp::{HttpTurn, McpStub, Profile, Script, Target, Turn, Version}
 use harness_ws::{Findings, Result};
 use serde_json::{Value, json};
 
-use crate::mcp::{answer, heard, scope, set};
+use crate::mcp::scope;
+use crate::mcp_defects::{answer, heard, set};
 
 /// A defect of the transport: the check it belongs to, and what it does to the head of an answer.
 type Flaw = (&'static str, fn(&mut HttpTurn));

@@ -118,7 +118,7 @@ fn websocket_phase(phase: Phase<World>) -> Phase<World> {
         .criterion(limit("websocket.rules_kept", "T-089", ">= 100 %", None))
         .expects("the profile mcp-2025-11-25+welcome+batches+pattern-service is kept: framing, sessions, tools")
         .remedy("each finding names the section of the specification and the frames; the transcript is evidence")
-        .limit(minutes(1))
+        .limit(minutes(2))
         .scenario("B3", "many clients hold sessions at once", protocol::many_clients)
         .requirement("T-091")
         .criterion(limit("websocket.sessions_served", "T-091", ">= 100 %", None))

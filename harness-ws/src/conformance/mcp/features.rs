@@ -259,7 +259,16 @@ fn logs(heard: &[Value], text: &str) -> Vec<Value> {
     logs.filter(|message| message["params"]["data"].to_string().contains(text)).cloned().collect()
 }
 
+/// A tool that would log is not enough: without the capability there is no level to set.
+fn logging_declared(cx: &Cx) -> Result<(), Miss> {
+    match cx.facts.capabilities.get("logging") {
+        Some(_) => Ok(()),
+        None => Err(Miss::Elsewhere("the server does not declare `logging`".to_owned())),
+    }
+}
+
 async fn lower_levels(cx: &mut Cx) -> Judged {
+    logging_declared(cx)?;
     cx.a.set_level("error").await?;
     for level in ["debug", "info", "warning"] {
         cx.play(Role::Log, level, "too low").await?;
@@ -271,6 +280,7 @@ async fn lower_levels(cx: &mut Cx) -> Judged {
 }
 
 async fn higher_levels(cx: &mut Cx) -> Judged {
+    logging_declared(cx)?;
     cx.a.set_level("warning").await?;
     for level in ["warning", "critical"] {
         cx.play(Role::Log, level, "high enough").await?;
@@ -286,6 +296,7 @@ async fn bad_level(cx: &mut Cx) -> Judged {
 }
 
 async fn log_shape(cx: &mut Cx) -> Judged {
+    logging_declared(cx)?;
     const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
     cx.a.set_level("debug").await?;
     cx.play(Role::Log, "info", "shape").await?;

@@ -103,12 +103,14 @@ async fn early_request(cx: &mut Cx) -> Judged {
         Ok(_) => Ok("tools/list".to_owned()),
         // Over HTTP a status says it.
         Err(error) if error.kind() == ErrorKind::Protocol => Ok("tools/list, refused by its status".to_owned()),
-        // Or an error under an id of the server's own.
-        Err(error) => match cx.a.take_unread().iter().any(|message| message.get("error").is_some()) {
-            true => Ok("tools/list, refused".to_owned()),
-            false => Err(error.into()),
-        },
+        Err(error) if !is_refused(cx) => Err(error.into()),
+        Err(_) => Ok("tools/list, refused".to_owned()),
     }
+}
+
+/// Whether an error came under an id of the server's own, or under none.
+fn is_refused(cx: &mut Cx) -> bool {
+    cx.a.take_unread().iter().any(|message| message.get("error").is_some())
 }
 
 async fn older_versions(cx: &mut Cx) -> Judged {
@@ -172,20 +174,21 @@ async fn initialized_is_silent(cx: &mut Cx) -> Judged {
 }
 
 async fn undeclared(cx: &mut Cx) -> Judged {
+    let reference = json!({"type": "ref/prompt", "name": "harness"});
     let methods = [
-        ("tools", "tools/list"),
-        ("resources", "resources/list"),
-        ("prompts", "prompts/list"),
-        ("logging", "logging/setLevel"),
-        ("completions", "completion/complete"),
-        ("tasks", "tasks/list"),
+        ("tools", "tools/list", json!({})),
+        ("resources", "resources/list", json!({})),
+        ("prompts", "prompts/list", json!({})),
+        ("logging", "logging/setLevel", json!({"level": "info"})),
+        ("completions", "completion/complete", json!({"ref": reference, "argument": {"name": "n", "value": "v"}})),
+        ("tasks", "tasks/list", json!({})),
     ];
     let mut asked = Vec::new();
-    for (capability, method) in methods {
+    for (capability, method, params) in methods {
         if cx.facts.capabilities.get(capability).is_some() {
             continue;
         }
-        let reply = cx.a.call(method, json!({"level": "info"})).await?;
+        let reply = cx.a.call(method, params).await?;
         if reply.error_code() != Some(METHOD_NOT_FOUND) {
             broken!("{method} was answered by {}", brief(reply.message()));
         }
@@ -205,7 +208,8 @@ async fn newer_client(cx: &mut Cx) -> Judged {
         },
         // Over HTTP a status says it.
         Err(error) if error.kind() == ErrorKind::Protocol => "refused by its status".to_owned(),
-        Err(error) => return Err(error.into()),
+        Err(error) if !is_refused(cx) => return Err(error.into()),
+        Err(_) => "refused".to_owned(),
     };
     cx.reopen().await?;
     let reply = greet(cx, cx.profile.version().text()).await?;

@@ -185,6 +185,8 @@ struct Facts {
     tools: Vec<Value>,
     resources: Vec<Value>,
     prompts: Vec<Value>,
+    /// Why the tools could not be listed to their end, if they could not.
+    unlisted: Option<String>,
 }
 
 /// What a check works with.
@@ -297,11 +299,12 @@ pub async fn mcp(target: &Target, profile: &Profile, scope: &Scope) -> CoreResul
         headers::CHECKS,
         socket::CHECKS,
     ];
-    let wanted: Vec<_> = all.into_iter().flatten().filter(|check| scope.wants(check.id)).collect();
-    let known = facts.as_ref();
-    let judged =
-        wanted.into_iter().map(|check| async move { (check, judge(check, target, profile, scope, known).await) });
-    let judged: Vec<_> = stream::iter(judged).buffered(scope.at_once).collect().await;
+    let (wanted, known) = (all.into_iter().flatten().filter(|check| scope.wants(check.id)), facts.as_ref());
+    let mut runs: Vec<BoxFuture<'_, _>> = Vec::new();
+    for check in wanted {
+        runs.push(Box::pin(async move { (check, judge(check, target, profile, scope, known).await) }));
+    }
+    let judged: Vec<_> = stream::iter(runs).buffered(scope.at_once).collect().await;
     for (check, (outcome, lines)) in judged {
         said.extend(lines.iter().cloned());
         list.push(finding(check, profile, outcome, lines));
@@ -368,25 +371,37 @@ async fn look_around(mut mcp: Mcp) -> Facts {
         if facts.capabilities.get(capability).is_none() {
             continue;
         }
-        let mut all = Vec::new();
-        let mut cursor = Value::Null;
-        for _ in 0..100 {
-            let params = if cursor.is_null() { Value::Null } else { json!({"cursor": cursor}) };
-            let Ok(reply) = mcp.call(method, params).await else { break };
-            let Some(page) = reply.result() else { break };
-            all.extend(page[member].as_array().cloned().unwrap_or_default());
-            cursor = page["nextCursor"].clone();
-            if !cursor.is_string() {
-                break;
-            }
-        }
+        let (all, broke_off) = list_all(&mut mcp, method, member).await;
         match member {
-            "tools" => facts.tools = all,
+            "tools" => (facts.tools, facts.unlisted) = (all, broke_off),
             "resources" => facts.resources = all,
             _ => facts.prompts = all,
         }
     }
     facts
+}
+
+/// The items of all pages that could be had, and why there are no more if the list broke off.
+async fn list_all(mcp: &mut Mcp, method: &str, member: &str) -> (Vec<Value>, Option<String>) {
+    const MOST_PAGES: usize = 100;
+    let (mut all, mut cursor) = (Vec::new(), Value::Null);
+    for _ in 0..MOST_PAGES {
+        let params = if cursor.is_null() { Value::Null } else { json!({"cursor": cursor}) };
+        let page = match mcp.call(method, params).await {
+            Ok(reply) => reply.result().cloned().ok_or_else(|| brief(reply.message())),
+            Err(error) => Err(error.to_string()),
+        };
+        let page = match page {
+            Ok(page) => page,
+            Err(why) => return (all, Some(why)),
+        };
+        all.extend(page[member].as_array().cloned().unwrap_or_default());
+        cursor = page["nextCursor"].clone();
+        if !cursor.is_string() {
+            break;
+        }
+    }
+    (all, None)
 }
 
 /// Whether a check applies; else why not.
@@ -434,17 +449,25 @@ async fn judge(
     };
     if let Err(why) = applies(check, profile, scope, known) {
         let unknown = facts.is_err() && !matches!(check.need, Need::Nothing);
-        let outcome =
-            if unknown { Outcome::no_evidence("the server was not greeted") } else { Outcome::not_applicable(why) };
+        let outcome = match (&known.unlisted, check.need) {
+            _ if unknown => Outcome::no_evidence("the server was not greeted"),
+            // A tool that could not be looked for is not a tool that is not there.
+            (Some(broke_off), Need::Roles(_)) => Outcome::no_evidence(format!("{why}, as far as listed: {broke_off}")),
+            _ => Outcome::not_applicable(why),
+        };
         return (outcome, Vec::new());
     }
-    let opened = match check.begin {
+    let opened = match (check.begin, facts) {
+        (Begin::Open, _) => Mcp::open(target, profile, scope.limit).await,
+        // What was in vain once is not tried by every check again.
+        (Begin::Greeted, Err(why)) => {
+            return (Outcome::no_evidence(format!("the server was not greeted: {why}")), Vec::new());
+        }
         // What a server still has to say about its greeting is no other check's concern.
-        Begin::Greeted => match Mcp::connect_within(target, profile, scope.limit).await {
+        (Begin::Greeted, Ok(_)) => match Mcp::connect_within(target, profile, scope.limit).await {
             Ok(mut mcp) => mcp.fence().await.map(|_| mcp),
             Err(error) => Err(error),
         },
-        Begin::Open => Mcp::open(target, profile, scope.limit).await,
     };
     let a = match opened {
         Ok(mcp) => mcp,

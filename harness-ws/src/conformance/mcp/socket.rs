@@ -26,7 +26,7 @@ checks! {
     "W09" Sessions Must "basic/lifecycle#shutdown" "WebSocket: who comes again has a new session with nothing of the old one" Greeted Need::Nothing => again;
 }
 
-/// The handshake of this target, or why there is none.
+/// The handshake of this target without a subprotocol, or why there is none.
 fn connect(cx: &Cx) -> Result<Connect, Miss> {
     match &cx.target {
         Target::Ws { url, headers } => Ok(handshake(url, headers, cx.limit)),
@@ -38,13 +38,17 @@ fn elsewhere() -> Miss {
     Miss::Elsewhere("this transport is not WebSocket".to_owned())
 }
 
-/// A connection of frames on which the greeting is done.
-async fn wire(cx: &mut Cx) -> Result<Wire, Miss> {
-    let connect = match &cx.profile.subprotocol {
+/// The handshake as the profile has it.
+fn proper(cx: &Cx) -> Result<Connect, Miss> {
+    Ok(match &cx.profile.subprotocol {
         Some(name) => connect(cx)?.subprotocol(name),
         None => connect(cx)?,
-    };
-    let mut wire = connect.connect_wire().await?;
+    })
+}
+
+/// A connection of frames on which the greeting is done.
+async fn wire(cx: &mut Cx) -> Result<Wire, Miss> {
+    let mut wire = proper(cx)?.connect_wire().await?;
     if cx.profile.welcome == WelcomeFrame::Required {
         wire.hear().await?;
     }
@@ -155,7 +159,7 @@ async fn binary(cx: &mut Cx) -> Judged {
 }
 
 async fn origin(cx: &mut Cx) -> Judged {
-    match connect(cx)?.header("Origin", "http://evil.example").connect().await {
+    match proper(cx)?.header("Origin", "http://evil.example").connect().await {
         Ok(_) => broken!("a page of http://evil.example may connect"),
         Err(error) => match Refusal::of(&error) {
             Some(refusal) if (400..500).contains(&refusal.status) => Ok(format!("status {}", refusal.status)),

@@ -269,9 +269,24 @@ async fn conforms(cx: &mut Cx) -> Judged {
 async fn mirrored(cx: &mut Cx) -> Judged {
     let (_, result) = structure(cx).await?;
     let mirror = serde_json::from_str::<Value>(&text_of(&result)).ok();
-    match mirror.as_ref() == result.get("structuredContent") {
-        true => Ok("1 text".to_owned()),
-        false => broken!("the text is {:?}", text_of(&result)),
+    match (mirror, result.get("structuredContent")) {
+        (Some(mirror), Some(content)) if same_value(&mirror, content) => Ok("1 text".to_owned()),
+        _ => broken!("the text is {:?}", text_of(&result)),
+    }
+}
+
+/// Equal as JSON has it, where 3 and 3.0 are one number.
+fn same_value(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) => one == other || one.as_f64() == other.as_f64(),
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same_value(one, other))
+        }
+        (Value::Object(one), Value::Object(other)) => {
+            let same = |(name, value): (&String, &Value)| other.get(name).is_some_and(|other| same_value(value, other));
+            one.len() == other.len() && one.iter().all(same)
+        }
+        _ => one == other,
     }
 }
 
@@ -294,5 +309,20 @@ async fn change_listed(cx: &mut Cx) -> Judged {
     match before == after {
         false => Ok(format!("{before} tools, then {after}")),
         true => broken!("{before} tools before and after"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::same_value;
+
+    #[test]
+    fn numbers_are_equal_by_value_and_everything_else_as_it_stands() {
+        assert!(same_value(&json!({"a": [3, {"b": 0.0}]}), &json!({"a": [3.0, {"b": 0}]})));
+        for (one, other) in [(json!([1]), json!([1, 1])), (json!({"a": 1}), json!({"b": 1})), (json!("3"), json!(3))] {
+            assert!(!same_value(&one, &other), "{one} {other}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use super::fixtures::{capabilities, complete, content, failed, find, get_prompt, info, prompts, resources, tools};
 use crate::jsonrpc::{INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR};
 use crate::mcp::meta_key;
 use crate::mcp::profile::Version;
@@ -17,15 +18,15 @@ const MISSING_CAPABILITY: i64 = -32021;
 /// The version is not supported, in the stateless era.
 const UNSUPPORTED_VERSION: i64 = -32022;
 
-struct Fault {
+pub(super) struct Fault {
     code: i64,
     message: String,
     data: Value,
 }
 
-type Answer = Result<Value, Fault>;
+pub(super) type Answer = Result<Value, Fault>;
 
-fn fault<T>(code: i64, message: impl Into<String>) -> Result<T, Fault> {
+pub(super) fn fault<T>(code: i64, message: impl Into<String>) -> Result<T, Fault> {
     Err(Fault { code, message: message.into(), data: Value::Null })
 }
 
@@ -187,7 +188,7 @@ impl Desk {
                 self.listen(id, params, said);
                 return None;
             }
-            ("tools/list", _) => self.paged(params, "tools", &self.tools()),
+            ("tools/list", _) => self.paged(params, "tools", &tools(self.version, self.toggled)),
             ("tools/call", _) => return self.call(id, params, said),
             ("resources/list", _) => self.paged(params, "resources", &resources()),
             ("resources/templates/list", _) => {
@@ -283,44 +284,11 @@ impl Desk {
         }
     }
 
-    fn tools(&self) -> Vec<Value> {
-        let tool = |name: &str, members: &[&str]| {
-            let properties: serde_json::Map<_, _> =
-                members.iter().map(|name| ((*name).to_owned(), json!({"type": "string"}))).collect();
-            let schema = json!({"type": "object", "properties": properties, "required": members});
-            json!({"name": name, "description": format!("the fixture {name}"), "inputSchema": schema})
-        };
-        let mut tools = vec![
-            tool("echo", &["text"]),
-            tool("fail", &[]),
-            tool("hold", &["key"]),
-            tool("release", &["key"]),
-            tool("progress", &[]),
-            tool("log", &["level", "text"]),
-            tool("touch", &["uri"]),
-            tool("toggle", &[]),
-            tool("structured", &[]),
-            tool("media", &[]),
-            tool("sample", &[]),
-            tool("trace", &[]),
-        ];
-        let sum = json!({"type": "object", "properties": {"sum": {"type": "number"}}, "required": ["sum"]});
-        if self.version >= Version::V2025_06_18 {
-            tools[8]["outputSchema"] = sum;
-        }
-        if !self.version.is_stateless() {
-            tools.push(tool("remember", &["key", "value"]));
-            tools.push(tool("recall", &["key"]));
-        }
-        if self.toggled {
-            tools.push(tool("extra", &[]));
-        }
-        tools
-    }
-
     fn call(&mut self, id: &Value, params: &Value, said: &mut Vec<Value>) -> Option<Answer> {
         let name = params["name"].as_str();
-        let Some(tool) = self.tools().into_iter().find(|tool| tool["name"].as_str() == name && name.is_some()) else {
+        let Some(tool) =
+            tools(self.version, self.toggled).into_iter().find(|tool| tool["name"].as_str() == name && name.is_some())
+        else {
             return Some(fault(INVALID_PARAMS, "there is no such tool"));
         };
         let given = params.get("arguments").cloned().unwrap_or_else(|| json!({}));
@@ -509,76 +477,4 @@ fn notification(method: &str, params: Value) -> Value {
     let mut message = json!({"jsonrpc": "2.0", "method": method});
     message["params"] = params;
     message
-}
-
-fn content(text: &str) -> Value {
-    json!({"content": [{"type": "text", "text": text}], "isError": false})
-}
-
-fn failed(text: &str) -> Value {
-    json!({"content": [{"type": "text", "text": text}], "isError": true})
-}
-
-fn info() -> Value {
-    json!({"name": "harness-ws-stub", "version": env!("CARGO_PKG_VERSION")})
-}
-
-fn capabilities(stateless: bool) -> Value {
-    let mut all = json!({
-        "tools": {"listChanged": true},
-        "resources": {"subscribe": true},
-        "prompts": {},
-        "completions": {},
-        "logging": {},
-    });
-    if stateless && let Some(all) = all.as_object_mut() {
-        all.insert("resources".to_owned(), json!({"subscribe": true}));
-    }
-    all
-}
-
-fn resources() -> Vec<Value> {
-    vec![
-        json!({"uri": "fixture://text", "name": "text", "mimeType": "text/plain"}),
-        json!({"uri": "fixture://blob", "name": "blob", "mimeType": "application/octet-stream"}),
-    ]
-}
-
-fn find(uri: &str) -> Option<Value> {
-    match uri {
-        "fixture://text" => Some(json!({"uri": uri, "mimeType": "text/plain", "text": "a text"})),
-        "fixture://blob" => Some(json!({"uri": uri, "mimeType": "application/octet-stream", "blob": "AAEC/w=="})),
-        _ => {
-            let name = uri.strip_prefix("fixture://item/")?;
-            let plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
-            plain.then(|| json!({"uri": uri, "mimeType": "text/plain", "text": format!("item {name}")}))
-        }
-    }
-}
-
-fn prompts() -> Vec<Value> {
-    vec![json!({"name": "greet", "arguments": [{"name": "name", "required": true}]}), json!({"name": "plain"})]
-}
-
-fn get_prompt(params: &Value) -> Answer {
-    let text = match params["name"].as_str() {
-        Some("plain") => "a plain prompt".to_owned(),
-        Some("greet") => match params["arguments"]["name"].as_str() {
-            Some(name) => format!("greet {name}"),
-            None => return fault(INVALID_PARAMS, "the argument `name` is missing"),
-        },
-        _ => return fault(INVALID_PARAMS, "there is no such prompt"),
-    };
-    Ok(json!({"messages": [{"role": "user", "content": {"type": "text", "text": text}}]}))
-}
-
-fn complete(params: &Value) -> Answer {
-    let (Some(kind), Some(begun)) = (params["ref"]["type"].as_str(), params["argument"]["value"].as_str()) else {
-        return fault(INVALID_PARAMS, "ref and argument are needed");
-    };
-    if !matches!(kind, "ref/prompt" | "ref/resource") {
-        return fault(INVALID_PARAMS, "ref is of an unknown type");
-    }
-    let values: Vec<_> = ["anna", "berta", "carla"].into_iter().filter(|name| name.starts_with(begun)).collect();
-    Ok(json!({"completion": {"values": values, "total": values.len(), "hasMore": false}}))
 }

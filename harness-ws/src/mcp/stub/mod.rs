@@ -4,6 +4,7 @@
 //! that is how a test makes the server late, wrong or silent in one known way.
 
 mod desk;
+mod fixtures;
 mod http;
 
 use std::collections::BTreeMap;
@@ -386,6 +387,7 @@ fn unguessable() -> u64 {
 
 async fn converse(socket: TcpStream, house: Arc<House>) {
     let mut everyone = house.everyone.subscribe();
+    #[expect(clippy::result_large_err, reason = "the type is the library's")]
     let answer = |request: &Request, response: Response| upgrade(&house, request, response);
     let Ok(mut ws) = tokio_tungstenite::accept_hdr_async(socket, answer).await else { return };
     let mut desk = house.open();

@@ -1,10 +1,7 @@
 //! The goals, in the order in which they are measured: the short ones first.
 
 use crate::{alone, clean};
-use peers_common::{Asked, Measured, Result};
-
-/// One measurement, which may answer several goals.
-type Measure = fn(&Asked) -> Result<Vec<Measured>>;
+use peers_common::Measure;
 
 /// Everything that is measured of faults.
 pub(crate) const ALL: &[(&str, Measure)] = &[
