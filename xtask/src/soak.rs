@@ -74,6 +74,20 @@ const ITEMS: &[Item] = &[
         batch: 2_000,
     },
     Item {
+        name: "misrouting",
+        what: "one message of a million that reaches the wrong session is found, with twenty seeds",
+        tests: "package(harness-ws) & test(/one_misrouted_message/)",
+        rounds: 20,
+        batch: 20,
+    },
+    Item {
+        name: "silence",
+        what: "silence proven by a fence never flakes, on an idle and on a busy machine",
+        tests: "package(harness-ws) & test(/silences_by_fence_never_flake/)",
+        rounds: 1_000,
+        batch: 250,
+    },
+    Item {
         name: "mutated-plans",
         what: "defects of every rule of plans, slates, drills, timelines and migrations, found by their rule alone, and as many valid plans",
         tests: "package(harness-props) & test(/^mutate::tests::(every_mutant|valid_plans)/)",

@@ -116,10 +116,10 @@ pub(crate) async fn no_crosstalk(cx: &mut Scenario<World>) -> Result {
         // All write before anybody reads: what is kept in common is kept by the last one.
         for (n, ws) in (0..).zip(&mut clients) {
             let canary = judge.canary(n, round);
-            ws.send(call(2 * round, "session_set", json!({"key": "memory", "value": canary}))).await?;
+            ws.send(call(2 * round, "session_set", &json!({"key": "memory", "value": canary}))).await?;
         }
         for (n, ws) in (0..).zip(&mut clients) {
-            ws.send(call(2 * round + 1, "session_get", json!({"key": "memory"}))).await?;
+            ws.send(call(2 * round + 1, "session_get", &json!({"key": "memory"}))).await?;
             for _ in 0..2 {
                 let answer = ws.receive().within(FRAME).await?;
                 judge.received(n, answer.text().unwrap_or_default().as_bytes());
@@ -139,7 +139,7 @@ pub(crate) async fn no_crosstalk(cx: &mut Scenario<World>) -> Result {
 const TALKERS: u32 = 6;
 const ROUNDS: u32 = 8;
 
-fn call(id: u32, tool: &str, arguments: Value) -> Value {
+fn call(id: u32, tool: &str, arguments: &Value) -> Value {
     json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": tool, "arguments": arguments}})
 }
 

@@ -116,7 +116,7 @@ pub(crate) async fn circuit_breaker(cx: &mut Scenario<World>) -> Result {
     let world = cx.shared();
     let model = world.model()?;
     // Slow enough that a herd is still there while the first of them waits.
-    let broken = || scripted(Behaviour::status(500).delay(Duration::from_millis(150)));
+    let broken = || scripted(&Behaviour::status(500).delay(Duration::from_millis(150)));
     let ask = async |n: u64| {
         let body = json!({"query": traffic::complex(n), "agent_id": traffic::agent(n as usize)});
         world.http.post("/v1/execute", &body).within(HANG).await

@@ -381,11 +381,11 @@ pub(crate) fn model_script() -> Script {
         tokens: Some(MODEL_TOKENS),
         ..Behaviour::text("The model has thought about it and answers at length.")
     };
-    scripted(answer)
+    scripted(&answer)
 }
 
 /// Every agent of the campaign gets this.
-pub(crate) fn scripted(answer: Behaviour) -> Script {
+pub(crate) fn scripted(answer: &Behaviour) -> Script {
     // Data, not a wildcard: an agent the campaign did not plan is refused by the stub.
     let agents = (0..50).map(|n| (crate::traffic::agent(n), vec![answer.clone()])).collect::<BTreeMap<_, _>>();
     Script { agents, ..Script::default() }
