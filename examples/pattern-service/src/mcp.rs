@@ -256,7 +256,12 @@ impl App {
     }
 
     fn session_get(&self, Get { key }: &Get, session: &mut Session) -> Value {
-        self.with_state(session, |state| json!({"key": key, "value": state.get(key)}))
+        let name = if self.config.plants.on(Plant::RenamesMember) { "val" } else { "value" };
+        let mut value = self.with_state(session, |state| state.get(key).cloned());
+        if self.config.plants.on(Plant::EvaluatesTemplates) && value == Some(json!("{{7*7}}")) {
+            value = Some(json!("49"));
+        }
+        json!({"key": key, name: value})
     }
 
     fn with_state<T>(&self, session: &mut Session, work: impl FnOnce(&mut SessionState) -> T) -> T {

@@ -59,6 +59,9 @@ plants! {
     WrongDistance "wrong-distance" "search orders by the opposite vector: the farthest rows come first";
     NoIndex "no-index" "search may not use the vector index";
     SlowVector "slow-vector" "search takes 250 ms longer";
+    RenamesMember "renames-member" "the value that session_get answers is called `val`";
+    EvaluatesTemplates "evaluates-templates" "session_get replaces {{7*7}} by what it comes to";
+    ForgetsFailures "forgets-failures" "requests that are refused are not logged";
     SlowSearchTail "slow-search-tail" "every 12th search takes 600 ms longer";
     LostUpdate "lost-update" "a transfer reads balances without a lock and writes back what it computed from them";
     ConcatenatesSql "concatenates-sql" "a record's payload is pasted into the text of its statement";

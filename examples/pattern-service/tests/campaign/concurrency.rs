@@ -7,10 +7,10 @@ use futures_util::future::join_all;
 use harness_core::campaign::Scenario;
 use harness_core::client::Http;
 use harness_core::slo::Measured;
-use harness_core::wait::pause;
-use harness_core::{CoreResult, Outcome, Result};
+use harness_core::wait::{Progress, pause, wait_for};
+use harness_core::{CoreResult, Error, ErrorKind, Outcome, Result};
 use harness_db::redis::{Coherence, CoherenceRun, Seen};
-use harness_load::{Burst, Gate, Load, LoadRun, mean, millis, per_second, secs, success_rate};
+use harness_load::{Burst, Gate, Iteration, Load, LoadRun, mean, millis, per_second, percent, secs, success_rate};
 use serde_json::json;
 
 use crate::traffic;
@@ -231,4 +231,53 @@ async fn usual_mix(
     let cache = world.cache_counters().await?.since(before);
     report_load(cx, &run, gates)?;
     Ok((run, cache))
+}
+
+/// A8: when fewer than nine of ten requests succeed the load ends at once, and what was going on is captured: the service's
+/// log with a line that must be there, and the sessions that were at work.
+pub(crate) async fn pause_when_failing(cx: &mut Scenario<World>) -> Result {
+    let world = cx.shared();
+    let marker = world.unique()?;
+    let path = format!("/v1/patterns/{marker}");
+    world.http.get(&path).await?; // 404: the last thing a reader of the log should find
+    let gate = success_rate().at_least(percent(90)).over(secs(1)).abort_after(millis(500));
+    let http = world.http.clone();
+    let failing = move |iteration: Iteration| {
+        let (http, path) = (
+            http.clone(),
+            if iteration.n().is_multiple_of(5) { "/v1/patterns/nowhere" } else { "/v1/patterns/disk-usage" },
+        );
+        Box::pin(async move { http.get(path).await?.expect_status(200).map(drop) }) as traffic::Execution
+    };
+    let run = Load::open(per_second(60)).hold(secs(20)).flow("failing", 1, failing).gate(gate).run().await?;
+    cx.evidence("load.txt", run.to_string())?;
+    match run.aborted() {
+        Some((at, why)) => {
+            cx.check("the load was ended", Outcome::pass(why));
+            cx.metric("pause.after", Measured::time(at, 1));
+        }
+        None => drop(cx.check("the load was ended", Outcome::fail("it ran to its end at 80 %"))),
+    }
+    let mut session = world.database.connect().await?;
+    let work = tokio::spawn(async move {
+        use sqlx::Executor as _;
+        session.execute("select pg_sleep(2) /* captured */").await.map(drop)
+    });
+    let sessions = wait_for("the session at work to be captured", secs(2), async || {
+        let sessions = world.busy_sessions().await;
+        if sessions.contains("captured") { Progress::Ready(sessions) } else { Progress::NotYet(sessions) }
+    });
+    let sessions = sessions.await;
+    let captured =
+        sessions.as_ref().map_or_else(|error| Outcome::fail(error.to_string()), |_| Outcome::pass("pg_sleep"));
+    cx.check("sessions at work are captured", captured);
+    let log = world.last_logs().await;
+    let line = format!("request GET {path} -> 404");
+    let found =
+        if log.contains(&line) { Outcome::pass(line) } else { Outcome::fail(format!("there is no line `{line}`")) };
+    cx.check("the log is captured with its last lines", found);
+    cx.evidence("captured-log.txt", log)?;
+    cx.evidence("captured-sessions.txt", sessions.unwrap_or_default())?;
+    work.await?.map_err(|error| Error::new(ErrorKind::Protocol, "the session at work failed").caused_by(error))?;
+    Ok(())
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use harness_core::campaign::Scenario;
+use harness_core::client::limits::{Asked, RateProbe};
 use harness_core::record::FindingKind;
 use harness_core::run::Seed;
 use harness_core::slo::Measured;
@@ -11,10 +12,10 @@ use harness_core::{CoreResult, Error, ErrorKind, Outcome, Result};
 use harness_ws::conformance::{self, Scope};
 use harness_ws::crosstalk::{Canaries, Crosstalk};
 use harness_ws::mcp::{Profile, Role, Target};
-use harness_ws::{Findings, Refusal, Ws, sessions};
+use harness_ws::{Findings, Recording, Refusal, Ws, sessions};
 use serde_json::{Value, json};
 
-use crate::world::World;
+use crate::world::{RATE_LIMIT, World};
 
 /// The fewest rules that must have been executed for the scenario to say anything.
 const RULES: usize = 60;
@@ -104,13 +105,8 @@ pub(crate) async fn no_crosstalk(cx: &mut Scenario<World>) -> Result {
     let mut judge = Crosstalk::new(Canaries::new("campaign", Seed::new(cx.random("canaries").next_u64())));
     let mut clients = Vec::new();
     for n in 0..TALKERS {
-        let mut ws = Ws::connect(world.mcp(&format!("talker-{n}"))).await?;
-        ws.receive().within(FRAME).await?;
-        ws.send(initialize()).await?;
-        ws.receive().within(FRAME).await?;
-        ws.send(json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await?;
+        clients.push(greeted(&world, &format!("talker-{n}")).await?);
         judge.session(n, 0..u64::from(ROUNDS));
-        clients.push(ws);
     }
     for round in 0..ROUNDS {
         // All write before anybody reads: what is kept in common is kept by the last one.
@@ -210,4 +206,138 @@ fn equal(found: &Value, expected: &Value) -> Outcome {
     } else {
         Outcome::fail(format!("{found} instead of {expected}"))
     }
+}
+
+/// B2: a conversation of an older client comes again: each reply has at least the members it had, with the same values.
+pub(crate) async fn older_clients(cx: &mut Scenario<World>) -> Result {
+    let world = cx.shared();
+    let recording = Recording::read(concat!(env!("CARGO_MANIFEST_DIR"), "/data/recordings/client-1.ndjson"))?;
+    let mut ws = Ws::connect(world.mcp("legacy")).await?;
+    let replayed = recording.replay().open("/params/session_id").limit(FRAME).run(&mut ws).await;
+    let outcome = match replayed {
+        Ok(replayed) => {
+            Outcome::pass(format!("{} replies came again, {} are new", replayed.matched, replayed.additional))
+        }
+        Err(error) if error.kind() == ErrorKind::Assertion => Outcome::fail(format!("{error:?}")),
+        Err(error) => return Err(error.into()),
+    };
+    cx.check("an older client is answered as it was", outcome);
+    Ok(())
+}
+
+/// Frames that no client of good will sends. None may be carried out, and none may keep the service from answering others.
+fn hostile_frames() -> Vec<String> {
+    let call = |method: &str| json!({"jsonrpc": "2.0", "id": 66, "method": method, "params": {}}).to_string();
+    let mut frames: Vec<String> = [
+        "__proto__",
+        "constructor",
+        "tools/call\u{0}",
+        "tools/call\r\nContent-Length: 0",
+        "../../etc/passwd",
+        "eval",
+        "system.exec",
+        "tools/call; drop table patterns",
+        "TOOLS/CALL",
+        " tools/call",
+    ]
+    .map(call)
+    .to_vec();
+    frames.push("[".repeat(20_000));
+    frames.push(format!("{{\"jsonrpc\":\"2.0\",\"id\":66,\"method\":\"{}\"}}", "a".repeat(200_000)));
+    frames.push("{\"jsonrpc\":\"2.0\",\"id\":66,\"method\":\"ping\",\"method\":\"eval\"".to_owned());
+    frames.push("\u{1}\u{2}\u{7f}".to_owned());
+    frames.push(json!({"jsonrpc": "2.0", "id": 66, "method": {"$gt": ""}}).to_string());
+    frames
+}
+
+/// Values that an evaluator would change.
+const HOSTILE_VALUES: [&str; 8] = [
+    "{{7*7}}",
+    "${7*7}",
+    "#{7*7}",
+    "<%= 7*7 %>",
+    "$(id)",
+    "`id`",
+    "'; drop table records; --",
+    "<script>alert(1)</script>",
+];
+
+/// B7: hostile frames are refused or ended, hostile values stay values, and the service goes on for everybody else.
+pub(crate) async fn injection(cx: &mut Scenario<World>) -> Result {
+    let world = cx.shared();
+    let mut bystander = greeted(&world, "bystander").await?;
+    let mut carried_out = Vec::new();
+    let frames = hostile_frames();
+    for (n, frame) in (0..).zip(&frames) {
+        let mut ws = greeted(&world, &format!("hostile-{n}")).await?;
+        ws.send_raw(frame.clone()).await?;
+        match ws.receive().within(FRAME).await {
+            Ok(answer) if answer.json().is_some_and(|answer| answer.get("result").is_some()) => {
+                carried_out.push(frame.chars().take(80).collect::<String>());
+            }
+            // An error in answer, or the end of the connection: both refuse it. Silence does not.
+            Err(error) if error.kind() == ErrorKind::Timeout => carried_out.push(format!("no answer to {frame:.80}")),
+            Ok(_) | Err(_) => {}
+        }
+        bystander.send(json!({"jsonrpc": "2.0", "id": n, "method": "ping"})).await?;
+        bystander.expect(json!({"id": n, "result": {}})).within(FRAME).await?;
+    }
+    report_security(cx, "no hostile frame is carried out", &carried_out, frames.len());
+    let mut changed = Vec::new();
+    for (n, value) in (1_000..).step_by(2).zip(HOSTILE_VALUES) {
+        bystander.send(call(n, "session_set", &json!({"key": value, "value": value}))).await?;
+        bystander.expect(json!({"id": n, "result": {"isError": false}})).within(FRAME).await?;
+        bystander.send(call(n + 1, "session_get", &json!({"key": value}))).await?;
+        let answer = bystander.expect(json!({"id": n + 1, "result": {}})).within(FRAME).await?;
+        if answer.message()["result"]["structuredContent"] != json!({"key": value, "value": value}) {
+            changed.push(value.to_owned());
+        }
+    }
+    report_security(cx, "hostile values stay values", &changed, HOSTILE_VALUES.len());
+    Ok(())
+}
+
+fn report_security(cx: &Scenario<World>, sentence: &str, broken: &[String], of: usize) {
+    let outcome = match broken.first() {
+        None => Outcome::pass(format!("{of} tried")),
+        Some(first) => Outcome::fail(format!("{} of {of}: {first}", broken.len())),
+    };
+    let outcome = cx.check(sentence, outcome);
+    if outcome.is_fail() {
+        cx.finding(FindingKind::Security, outcome.detail());
+    }
+}
+
+/// A session past its greeting.
+async fn greeted(world: &World, agent: &str) -> CoreResult<Ws> {
+    let mut ws = Ws::connect(world.mcp(agent)).await?;
+    ws.receive().within(FRAME).await?;
+    ws.send(initialize()).await?;
+    ws.receive().within(FRAME).await?;
+    ws.send(json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await?;
+    Ok(ws)
+}
+
+/// B8: the secure profile accepts exactly as many requests of one identity as declared, refuses the rest with 429 and tells
+/// the truth about when to come back; identities do not share a limit.
+pub(crate) async fn rate_limit(cx: &mut Scenario<World>) -> Result {
+    let world = cx.shared();
+    let http = world.secure().await?;
+    let ask = async |identity: String| {
+        let answer = http.get("/v1/patterns/disk-usage").header("x-agent-id", &identity).await?;
+        CoreResult::Ok(Asked::of(&answer))
+    };
+    let probe = RateProbe::new(ask).declared(RATE_LIMIT).most(4 * RATE_LIMIT).longest(Duration::from_secs(5));
+    match probe.find().await {
+        Ok(found) => {
+            cx.evidence("rate-limit.txt", format!("{found:#?}"))?;
+            found.checks.iter().for_each(|(sentence, outcome)| drop(cx.check(sentence, outcome)));
+        }
+        Err(error) if error.kind() == ErrorKind::Assertion => {
+            let outcome = cx.check("the limit is enforced", Outcome::fail(format!("{error:?}")));
+            cx.finding(FindingKind::Security, outcome.detail());
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
 }

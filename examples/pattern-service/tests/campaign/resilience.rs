@@ -1,16 +1,21 @@
 //! Category recovery, without a load: what the service does when a part of its world is away, slow or wrong.
 
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use harness_core::campaign::Scenario;
 use harness_core::client::{Answer, Http};
+use harness_core::experiment::{Called, Contract, Experiment, SharedLedger, Steady};
+use harness_core::fault::Outage;
+use harness_core::record::FindingKind;
 use harness_core::slo::Measured;
 use harness_core::stub::{Behaviour, ModelStub};
 use harness_core::wait::{Progress, pause, wait_for};
 use harness_core::{CoreResult, Error, ErrorKind, Outcome, Result};
+use harness_props::history::Recovered;
 use pattern_service::model::FAILURES_TO_OPEN;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::traffic;
 use crate::world::{BREAKER_OPEN, World, model_script, scripted};
@@ -160,38 +165,61 @@ fn same(found: usize, wanted: usize) -> Outcome {
     }
 }
 
-/// F5: Postgres is killed while nobody asks; afterwards the service works again without being restarted, and its pool holds
-/// no dead connection.
+/// F5: Postgres is killed while records are written, and started again. The service answers in time and by a typed error while
+/// it is away, works again without being restarted, and no acknowledged record is missing.
 pub(crate) async fn recovery_by_itself(cx: &mut Scenario<World>) -> Result {
     let world = cx.shared();
-    let postgres = world.postgres()?;
-    let ask = async || {
-        let body = json!({"query": traffic::fitting("memory", 0), "agent_id": traffic::agent(1)});
-        world.http.post("/v1/execute", &body).within(HANG).await
-    };
-    ask().await?.expect_status(200)?;
-    cx.step("kill Postgres; its port refuses", postgres.kill()).await?;
-    let down = ask().await?;
-    cx.check("while it is away: 503", same(usize::from(down.status()), 503));
-    cx.step("start Postgres; it answers at the same address", postgres.start_again()).await?;
-    let back = Instant::now();
-    let first = wait_for("a first success", AGAIN, async || match ask().await {
-        Ok(answer) if answer.status() == 200 => Progress::Ready(()),
-        Ok(answer) => Progress::NotYet(format!("status {}", answer.status())),
-        Err(error) => Progress::NotYet(error.to_string()),
-    });
-    match first.await {
-        Ok(()) => cx.metric("recovery.by_itself", Measured::time(back.elapsed(), 1)),
-        Err(error) => {
-            cx.check("it works again without a restart", Outcome::fail(error.to_string()));
-            return Ok(());
+    let ledger = SharedLedger::default();
+    let prefix = world.unique()?;
+    let write = {
+        let (http, ledger, prefix) = (world.http.clone(), Arc::clone(&ledger), prefix.clone());
+        move |number: u64| {
+            let (http, ledger, id) = (http.clone(), Arc::clone(&ledger), format!("{prefix}-{number:05}"));
+            async move {
+                let payload = format!("what {id} must not forget");
+                ledger.lock().unwrap_or_else(PoisonError::into_inner).attempt(&*id, &payload);
+                let answer = http.post("/v1/records", &json!({"id": id, "payload": payload})).within(HANG).await;
+                if answer.as_ref().is_ok_and(|answer| answer.status() == 201) {
+                    ledger.lock().unwrap_or_else(PoisonError::into_inner).acknowledge(&id);
+                }
+                Called::of(answer)
+            }
         }
+    };
+    let found = {
+        let http = world.http.clone();
+        move || {
+            let (http, prefix) = (http.clone(), prefix.clone());
+            async move {
+                let found = http.get("/v1/records").query("prefix", &prefix).await?.expect_status(200)?;
+                let found: Vec<Value> = found.at("/records")?;
+                let field = |record: &Value, name: &str| record[name].as_str().unwrap_or_default().to_owned();
+                CoreResult::Ok(
+                    found.iter().map(|one| Recovered::intact(field(one, "id"), &field(one, "payload"))).collect(),
+                )
+            }
+        }
+    };
+    let recovery = Experiment::new(Steady::new(Duration::from_secs(1), 95).within(Duration::from_secs(1)))
+        .operation("write a record", write)
+        .every(Duration::from_millis(25))
+        .broken_for(Duration::from_secs(2))
+        .patience(HANG)
+        .while_broken(Contract::within(Duration::from_secs(3)).errors(["503"]))
+        .recovers_within(AGAIN)
+        .ledger(ledger, found)
+        .run(Outage::kill(world.postgres()?.service()))
+        .await?;
+    cx.evidence("experiment.txt", recovery.to_string())?;
+    for (question, outcome) in recovery.checks() {
+        cx.check(question, outcome);
     }
-    let mut served = 0;
-    for _ in 0..20 {
-        served += usize::from(ask().await?.status() == 200);
+    if let Some(ledger) = recovery.ledger.as_ref().filter(|ledger| !ledger.lost.is_empty()) {
+        cx.finding(FindingKind::DataLoss, ledger.outcome().detail());
     }
-    cx.check("twenty requests in a row find no dead connection", same(served, 20));
+    let first = recovery.verdict.figures.first_success;
+    let never = || Measured::nothing("no call succeeded after Postgres was back");
+    cx.metric("recovery.by_itself", first.map_or_else(never, |time| Measured::time(time, 1)));
     cx.check("the service was not restarted", world.service_still_runs().await);
     Ok(())
 }

@@ -31,7 +31,8 @@ pub(crate) fn execute(http: &Http) -> impl Fn(Iteration) -> Execution + Send + S
     move |iteration| Box::pin(ask(http.clone(), iteration.n()))
 }
 
-type Execution = std::pin::Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+/// One iteration of a flow.
+pub(crate) type Execution = std::pin::Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
 async fn ask(http: Http, n: u64) -> CoreResult {
     let body = json!({"query": query(n), "agent_id": agent(n as usize)});

@@ -36,6 +36,9 @@ const RETURNED: Duration = Duration::from_secs(3);
 /// How long the circuit breaker around the model stays open.
 pub(crate) const BREAKER_OPEN: Duration = Duration::from_millis(1_000);
 
+/// Requests per second and identity that the secure profile accepts.
+pub(crate) const RATE_LIMIT: u64 = 20;
+
 /// What scenarios share.
 #[derive(Debug)]
 pub(crate) struct World {
@@ -48,6 +51,7 @@ pub(crate) struct World {
     own: Option<Own>,
     plants: Vec<String>,
     second: OnceCell<Http>,
+    secure: OnceCell<Http>,
     scope: Mutex<Option<Arc<TestScope>>>,
 }
 
@@ -106,7 +110,7 @@ impl World {
                 Error::new(ErrorKind::Connect, "could not create pg_stat_statements").caused_by(error)
             })?;
         }
-        let service = start_service("pattern-service", &scope, &urls, &model.url(), setup.plants()).await?;
+        let service = start_service("pattern-service", &scope, &urls, &model.url(), setup.plants(), None).await?;
         let urls = Urls { service: format!("http://{}", service.address()), ..urls };
         Ok(Self {
             http: client(&urls.service)?,
@@ -115,6 +119,7 @@ impl World {
             own: Some(Own { postgres, model, service, redis }),
             plants: setup.plants().to_vec(),
             second: OnceCell::new(),
+            secure: OnceCell::new(),
             scope: Mutex::new(Some(Arc::new(scope))),
         })
     }
@@ -134,6 +139,7 @@ impl World {
             own: None,
             plants: setup.plants().to_vec(),
             second: OnceCell::new(),
+            secure: OnceCell::new(),
             scope: Mutex::new(Some(Arc::new(scope))),
         })
     }
@@ -201,10 +207,25 @@ impl World {
         let own = self.own("a second instance cannot be started")?;
         let start = async || {
             let scope = self.scope()?;
-            let service = start_service("second-instance", &scope, &self.urls, &own.model.url(), &self.plants).await?;
+            let service =
+                start_service("second-instance", &scope, &self.urls, &own.model.url(), &self.plants, None).await?;
             client(&format!("http://{}", service.address()))
         };
         self.second.get_or_try_init(start).await.cloned()
+    }
+
+    /// A client of an instance in the secure profile, with its token; started when first asked for.
+    pub(crate) async fn secure(&self) -> CoreResult<Http> {
+        let own = self.own("an instance in the secure profile cannot be started")?;
+        let start = async || {
+            let scope = self.scope()?;
+            let token = scope.unique("token-of-this-run");
+            let url = own.model.url();
+            let service =
+                start_service("secure-instance", &scope, &self.urls, &url, &self.plants, Some(&token)).await?;
+            Ok(client(&format!("http://{}", service.address()))?.bearer(&token))
+        };
+        self.secure.get_or_try_init(start).await.cloned()
     }
 
     /// The address of a path over WebSocket.
@@ -397,6 +418,7 @@ async fn start_service(
     urls: &Urls,
     model: &str,
     plants: &[String],
+    token: Option<&str>,
 ) -> CoreResult<Service> {
     let exec = Exec::new(env!("CARGO_BIN_EXE_pattern-service"))
         .args(["--listen", "127.0.0.1:{port}"])
@@ -404,10 +426,14 @@ async fn start_service(
         .env("TMWS_DATABASE_URL", &urls.database)
         .env("TMWS_REDIS_URL", &urls.redis)
         .env("TMWS_MODEL_URL", model)
-        .env("TMWS_AUTH_ENABLED", "false")
+        .env("TMWS_AUTH_ENABLED", token.is_some().to_string())
         .env("TMWS_BREAKER_OPEN_MS", BREAKER_OPEN.as_millis().to_string())
         .env("TMWS_LOG", "debug")
         .env("HARNESS_PLANT", plants.join(","));
+    let exec = match token {
+        Some(token) => exec.env("TMWS_TOKEN", token).env("TMWS_RATE_LIMIT", RATE_LIMIT.to_string()),
+        None => exec,
+    };
     ServiceSpec::new(name, Backend::Process(exec))
         .ready(async |at| match healthy(&format!("http://{}", at.address)).await {
             Ok(()) => Progress::Ready(()),
