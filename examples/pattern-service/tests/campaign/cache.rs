@@ -27,10 +27,11 @@ const BOUND: Duration = Duration::from_secs(2);
 /// D1: write through one instance, read from the other until it answers the new version.
 pub(crate) async fn invalidation(cx: &mut Scenario<World>) -> Result {
     let world = cx.shared();
-    let other = world.second().await?;
+    let second = world.second().await?;
+    let other = &second.http;
     let mut nanos = Vec::with_capacity(WRITES);
     for n in 0..WRITES {
-        let (writer, reader) = if n % 2 == 0 { (&world.http, &other) } else { (&other, &world.http) };
+        let (writer, reader) = if n % 2 == 0 { (&world.http, other) } else { (other, &world.http) };
         let path = "/v1/patterns/disk-usage";
         // Both tiers of the reader hold the old version before it is changed.
         reader.get(path).await?.expect_status(200)?;
@@ -60,7 +61,7 @@ pub(crate) async fn invalidation(cx: &mut Scenario<World>) -> Result {
         Outcome::pass(format!("{WRITES} writes, two instances, both directions")),
     );
     cx.durations("cache.invalidation", &nanos);
-    Ok(())
+    Ok(second.end().await?)
 }
 
 /// D4: whatever the shared tier holds after the usual mix of queries has a time to live, and none longer than promised.
@@ -83,10 +84,12 @@ pub(crate) async fn expiry(cx: &mut Scenario<World>) -> Result {
 /// D3: two processes, each with a tier of its own, read and write the same patterns.
 pub(crate) async fn coherent_instances(cx: &mut Scenario<World>) -> Result {
     let world = cx.shared();
-    let other = world.second().await?;
+    let second = world.second().await?;
+    let other = &second.http;
     let run = patterns(Coherence::within(concurrency::BOUND), "first".to_owned(), &world.http);
-    let run = patterns(run, "second".to_owned(), &other);
-    report_coherence(cx, run.keys(2).rounds(4).run().await?)
+    let run = patterns(run, "second".to_owned(), other);
+    report_coherence(cx, run.keys(2).rounds(4).run().await?)?;
+    Ok(second.end().await?)
 }
 
 /// D5: the service's Redis gives up what was used least recently instead of refusing writes: it keeps its settings, and a
@@ -130,7 +133,8 @@ pub(crate) async fn local_tier(cx: &mut Scenario<World>) -> Result {
 /// D7: what the shared tier takes: each change through one instance leaves the other to fetch the text from Redis.
 pub(crate) async fn shared_tier(cx: &mut Scenario<World>) -> Result {
     let world = cx.shared();
-    let other = world.second().await?;
+    let second = world.second().await?;
+    let other = &second.http;
     let mut shared = Reported::default();
     for n in 0..READS {
         let body = json!({"text": format!("Agent {{agent}} runs edition {n} of the procedure.")});
@@ -150,7 +154,7 @@ pub(crate) async fn shared_tier(cx: &mut Scenario<World>) -> Result {
         note(&mut shared, "shared", &fetched.await?)?;
     }
     cx.metric("cache.shared.p50", of_cache(&shared));
-    Ok(())
+    Ok(second.end().await?)
 }
 
 /// Notes the times of an answer, if this tier gave the text.

@@ -322,9 +322,9 @@ async fn greeted(world: &World, agent: &str) -> CoreResult<Ws> {
 /// the truth about when to come back; identities do not share a limit.
 pub(crate) async fn rate_limit(cx: &mut Scenario<World>) -> Result {
     let world = cx.shared();
-    let http = world.secure().await?;
+    let secure = world.secure().await?;
     let ask = async |identity: String| {
-        let answer = http.get("/v1/patterns/disk-usage").header("x-agent-id", &identity).await?;
+        let answer = secure.http.get("/v1/patterns/disk-usage").header("x-agent-id", &identity).await?;
         CoreResult::Ok(Asked::of(&answer))
     };
     let probe = RateProbe::new(ask).declared(RATE_LIMIT).most(4 * RATE_LIMIT).longest(Duration::from_secs(5));
@@ -339,5 +339,5 @@ pub(crate) async fn rate_limit(cx: &mut Scenario<World>) -> Result {
         }
         Err(error) => return Err(error.into()),
     }
-    Ok(())
+    Ok(secure.end().await?)
 }

@@ -19,7 +19,6 @@ use harness_db::redis::LogicalDb;
 use harness_db::{Database, OwnOptions, OwnPostgres, OwnRedis, Provider, RedisOptions};
 use harness_load::{Gate, Judged, Load, LoadRun};
 use serde_json::{Value, json};
-use tokio::sync::OnceCell;
 
 use crate::env::External;
 
@@ -50,9 +49,22 @@ pub(crate) struct World {
     pub(crate) urls: Urls,
     own: Option<Own>,
     plants: Vec<String>,
-    second: OnceCell<Http>,
-    secure: OnceCell<Http>,
     scope: Mutex<Option<Arc<TestScope>>>,
+}
+
+/// One more instance of the service, for one scenario: what others measure is not to count its connections.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    /// Its client.
+    pub(crate) http: Http,
+    scope: TestScope,
+}
+
+impl Instance {
+    /// Ends it.
+    pub(crate) async fn end(self) -> CoreResult {
+        self.scope.shutdown().await
+    }
 }
 
 /// Where the parts are.
@@ -118,8 +130,6 @@ impl World {
             urls,
             own: Some(Own { postgres, model, service, redis }),
             plants: setup.plants().to_vec(),
-            second: OnceCell::new(),
-            secure: OnceCell::new(),
             scope: Mutex::new(Some(Arc::new(scope))),
         })
     }
@@ -138,8 +148,6 @@ impl World {
             urls,
             own: None,
             plants: setup.plants().to_vec(),
-            second: OnceCell::new(),
-            secure: OnceCell::new(),
             scope: Mutex::new(Some(Arc::new(scope))),
         })
     }
@@ -202,30 +210,23 @@ impl World {
         }
     }
 
-    /// A client of a second instance on the same servers, started when first asked for.
-    pub(crate) async fn second(&self) -> CoreResult<Http> {
-        let own = self.own("a second instance cannot be started")?;
-        let start = async || {
-            let scope = self.scope()?;
-            let service =
-                start_service("second-instance", &scope, &self.urls, &own.model.url(), &self.plants, None).await?;
-            client(&format!("http://{}", service.address()))
-        };
-        self.second.get_or_try_init(start).await.cloned()
+    /// A second instance on the same servers.
+    pub(crate) async fn second(&self) -> CoreResult<Instance> {
+        self.instance("second-instance", None).await
     }
 
-    /// A client of an instance in the secure profile, with its token; started when first asked for.
-    pub(crate) async fn secure(&self) -> CoreResult<Http> {
-        let own = self.own("an instance in the secure profile cannot be started")?;
-        let start = async || {
-            let scope = self.scope()?;
-            let token = scope.unique("token-of-this-run");
-            let url = own.model.url();
-            let service =
-                start_service("secure-instance", &scope, &self.urls, &url, &self.plants, Some(&token)).await?;
-            Ok(client(&format!("http://{}", service.address()))?.bearer(&token))
-        };
-        self.secure.get_or_try_init(start).await.cloned()
+    /// An instance in the secure profile, and a client that shows its token.
+    pub(crate) async fn secure(&self) -> CoreResult<Instance> {
+        let token = self.scope()?.unique("token-of-this-run");
+        self.instance("secure-instance", Some(&token)).await
+    }
+
+    async fn instance(&self, name: &str, token: Option<&str>) -> CoreResult<Instance> {
+        let own = self.own("another instance cannot be started")?;
+        let scope = TestScope::new(name);
+        let service = start_service(name, &scope, &self.urls, &own.model.url(), &self.plants, token).await?;
+        let http = client(&format!("http://{}", service.address()))?;
+        Ok(Instance { http: token.into_iter().fold(http, |http, token| http.bearer(token)), scope })
     }
 
     /// The address of a path over WebSocket.
