@@ -19,7 +19,7 @@ use pattern_service::store::SEARCH_SQL;
 use serde_json::json;
 
 use crate::traffic;
-use crate::world::{World, report_load};
+use crate::world::{World, report_load, same};
 
 /// Members that search: more than the fifty queries that must be in flight, since a fast search may end before the last
 /// member has begun.
@@ -104,7 +104,7 @@ pub(crate) async fn isolated_transfers(cx: &mut Scenario<World>) -> Result {
     let kept = moved.iter().flatten().count();
     cx.metric("isolation.transfers", Measured::share(kept as u64, TRANSFERS as u64));
     let total = |of: &BTreeMap<String, i64>| of.values().sum::<i64>();
-    cx.check("what all accounts hold together stays the same", same(total(&before), total(&after)));
+    cx.check("what all accounts hold together stays the same", same(total(&after), total(&before)));
     cx.check(
         "every account holds what its receipts say",
         match expected.iter().find(|(id, balance)| after.get(*id) != Some(balance)) {
@@ -126,14 +126,6 @@ async fn balances(world: &World) -> CoreResult<BTreeMap<String, i64>> {
         .await
         .map_err(|error| Error::new(ErrorKind::Protocol, "the accounts cannot be read").caused_by(error))?;
     Ok(rows.into_iter().collect())
-}
-
-fn same(before: i64, after: i64) -> Outcome {
-    if before == after {
-        Outcome::pass(before.to_string())
-    } else {
-        Outcome::fail(format!("{after} instead of {before}"))
-    }
 }
 
 /// C3: under a steady load the service's sessions stay below the limit, and are as many afterwards as before.

@@ -15,7 +15,7 @@ use harness_ws::mcp::{Profile, Role, Target};
 use harness_ws::{Findings, Recording, Refusal, Ws, sessions};
 use serde_json::{Value, json};
 
-use crate::world::{RATE_LIMIT, World};
+use crate::world::{RATE_LIMIT, World, same};
 
 /// The fewest rules that must have been executed for the scenario to say anything.
 const RULES: usize = 60;
@@ -180,13 +180,13 @@ pub(crate) async fn welcome(cx: &mut Scenario<World>) -> Result {
         .json()
         .ok_or_else(|| Error::new(ErrorKind::Protocol, format!("the first frame is no JSON: {first:?}")))?;
     cx.metric("websocket.welcome", Measured::time(took, 1));
-    cx.check("method is `welcome`", equal(&frame["method"], &json!("welcome")));
+    cx.check("method is `welcome`", same(&frame["method"], &json!("welcome")));
     let session = frame["params"]["session_id"].as_str().unwrap_or_default();
     cx.check(
         "session_id is there",
         if session.is_empty() { Outcome::fail(frame.to_string()) } else { Outcome::pass(session) },
     );
-    cx.check("agent_id is decoded and echoed", equal(&frame["params"]["agent_id"], &json!(name)));
+    cx.check("agent_id is decoded and echoed", same(&frame["params"]["agent_id"], &json!(name)));
     ws.close().await?;
     let refused = match Ws::connect(world.service_ws("/ws/mcp")).await {
         Ok(_) => Outcome::fail("a client without agent_id was accepted"),
@@ -198,14 +198,6 @@ pub(crate) async fn welcome(cx: &mut Scenario<World>) -> Result {
     };
     cx.check("a client without agent_id is refused", refused);
     Ok(())
-}
-
-fn equal(found: &Value, expected: &Value) -> Outcome {
-    if found == expected {
-        Outcome::pass(found.to_string())
-    } else {
-        Outcome::fail(format!("{found} instead of {expected}"))
-    }
 }
 
 /// B2: a conversation of an older client comes again: each reply has at least the members it had, with the same values.

@@ -18,7 +18,7 @@ use pattern_service::model::FAILURES_TO_OPEN;
 use serde_json::{Value, json};
 
 use crate::traffic;
-use crate::world::{BREAKER_OPEN, World, model_script, scripted};
+use crate::world::{BREAKER_OPEN, World, model_script, same, scripted};
 
 /// How long parts may take to find each other again.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -155,14 +155,6 @@ pub(crate) async fn circuit_breaker(cx: &mut Scenario<World>) -> Result {
 
 fn asked(model: &ModelStub, before: usize) -> usize {
     model.calls().len() - before
-}
-
-fn same(found: usize, wanted: usize) -> Outcome {
-    if found == wanted {
-        Outcome::pass(found.to_string())
-    } else {
-        Outcome::fail(format!("{found} instead of {wanted}"))
-    }
 }
 
 /// F5: Postgres is killed while records are written, and started again. The service answers in time and by a typed error while

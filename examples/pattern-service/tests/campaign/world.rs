@@ -4,6 +4,7 @@
 //! into its database, and scenarios that must stop a server say that they have no evidence.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -390,6 +391,15 @@ pub(crate) fn report_load(
     match judged.invalid() {
         Some(why) => Err(Error::new(ErrorKind::NoEvidence, format!("invalid: {why}"))),
         None => Ok(judged),
+    }
+}
+
+/// Whether something is what it has to be.
+pub(crate) fn same<T: PartialEq + Display + Copy>(found: T, wanted: T) -> Outcome {
+    if found == wanted {
+        Outcome::pass(found.to_string())
+    } else {
+        Outcome::fail(format!("{found} instead of {wanted}"))
     }
 }
 
