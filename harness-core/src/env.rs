@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `HARNESS_SEED` | seed of everything random, decimal or `0x…`; default: derived from the run id |
 //! | `HARNESS_KEEP` | how long a failed test's things stay, for example `15m`; default 15 minutes, 0 under `CI` |
+//! | `HARNESS_TEST_LIMIT` | how long a test's scope may live before the process ends with what everybody was at; default: no limit |
 //! | `HARNESS_OUT` | where records and evidence go; default `target/harness` |
 //! | `HARNESS_OFFLINE` | `1`: nothing is fetched |
 //! | `HARNESS_PLANT` | names of planted defects, handed to the system under test |
@@ -32,6 +33,8 @@ pub struct Settings {
     pub keep: Duration,
     /// True when `HARNESS_KEEP` is set and not zero: then evidence of tests that passed stays, too.
     pub keep_is_set: bool,
+    /// `HARNESS_TEST_LIMIT`.
+    pub test_limit: Option<Duration>,
     /// `HARNESS_OUT`.
     pub out: Option<PathBuf>,
     /// `HARNESS_OFFLINE`.
@@ -103,6 +106,7 @@ impl Settings {
         };
         let keep = duration("HARNESS_KEEP", if ci { Duration::ZERO } else { Duration::from_secs(15 * 60) });
         let linger = duration("HARNESS_LINGER", Duration::from_secs(10));
+        let test_limit = duration("HARNESS_TEST_LIMIT", Duration::MAX);
         let rounds = lookup("HARNESS_ROUNDS").and_then(|text| {
             let rounds = text.parse().ok().filter(|rounds| *rounds > 0);
             if rounds.is_none() {
@@ -129,6 +133,7 @@ impl Settings {
             seed,
             keep,
             keep_is_set: lookup("HARNESS_KEEP").is_some() && !keep.is_zero(),
+            test_limit: Some(test_limit).filter(|limit| *limit != Duration::MAX),
             out: lookup("HARNESS_OUT").map(PathBuf::from),
             offline: flag("HARNESS_OFFLINE"),
             plants: list("HARNESS_PLANT").unwrap_or_default(),

@@ -27,13 +27,17 @@
 //! - [`scope`], [`wait`], [`watchdog`]: one test's life; the only place that sleeps; who ends a test that hangs, and with what.
 //! - [`service`], [`keeper`]: things that run, and who ends them when everybody is dead.
 //! - `auth` (feature `auth`): really signed tokens, hostile ones, and a reference verifier.
-//! - `client`, `stub` (feature `http`): an HTTP client with staged time limits, and a scripted model server.
+//! - `client`, `stub` (feature `http`): an HTTP client with staged time limits, and a scripted model server; of `client`, what needs no
+//!   connection comes with `checks`.
 //! - `fault` (feature `fault`): breaking things on purpose, with proof. `experiment` (feature `experiment`): judging how they come back.
+//! - `changeover` (feature `experiment`): switches between versions, hot reloads, health endpoints and degraded modes under traffic.
 //! - `resilience` (feature `experiment`): whether breakers, retries, time limits and bulkheads do what they say.
-//! - [`slo`], `campaign` (feature `campaign`, on by default): thresholds with target and critical, phases and scenarios,
-//!   the decision.
-//! - [`monitor`]: what a process uses over time, and whether it leaks.
+//! - `slo` (feature `checks`), `campaign` (feature `campaign`, on by default): thresholds with target and critical, phases and
+//!   scenarios, the decision.
+//! - `monitor` (feature `checks`): what a process uses over time, and whether it leaks.
 //! - [`record`], `report` (feature `report`): the event stream, and its writers.
+//!
+//! Who only needs services and scopes leaves out the default features, and compiles half.
 //!
 //! # What it does not do
 //! It is no test runner and no mock. It does not retry until green, and it never calls missing evidence a pass: see
@@ -43,6 +47,9 @@
 pub mod auth;
 #[cfg(feature = "campaign")]
 pub mod campaign;
+#[cfg(feature = "experiment")]
+pub mod changeover;
+#[cfg(feature = "checks")]
 pub mod client;
 pub mod env;
 pub mod error;
@@ -51,6 +58,7 @@ pub mod experiment;
 #[cfg(feature = "fault")]
 pub mod fault;
 pub mod keeper;
+#[cfg(feature = "checks")]
 pub mod monitor;
 pub mod record;
 #[cfg(feature = "report")]
@@ -60,6 +68,7 @@ pub mod resilience;
 pub mod run;
 pub mod scope;
 pub mod service;
+#[cfg(feature = "checks")]
 pub mod slo;
 #[cfg(feature = "http")]
 pub mod stub;
@@ -67,4 +76,4 @@ pub mod wait;
 pub mod watchdog;
 
 pub use error::{CoreResult, Error, ErrorKind, Failure, Result};
-pub use harness_props::Outcome;
+pub use harness_props::{DataVerdict, Outcome};

@@ -166,6 +166,7 @@ fn each_planted_defect_leads_to_its_own_verdict() {
         ("checks-nothing", 2, "scenario A3 without evidence: the scenario checked nothing"),
         ("silent-metric", 2, "A2 deadlocks: no evidence: deadlocks: the scenario did not report this metric"),
         ("data-loss", 1, "P0 finding by A3: order 1043"),
+        ("corruption", 1, "P0 finding by A3: corrupted: order 7"),
         ("panic", 1, "critical scenario F1 failed: panicked: the order of service is broken"),
         ("hang", 1, "critical scenario F1 failed: killed at its limit of 0.5 s"),
         ("reads-stdin", 1, "killed at its limit of 0.5 s; it blocks its thread"),
@@ -184,6 +185,18 @@ fn each_planted_defect_leads_to_its_own_verdict() {
         let reasons = reasons.expect("a decision is recorded");
         assert!(reasons.iter().any(|r| r.contains(reason)), "{plant}: {reasons:#?}");
         assert!(ran.last_lines().0.starts_with("evidence: ") && ran.last_lines().1.starts_with("release: "));
+    }
+}
+
+#[test]
+fn scenario_that_is_killed_shows_what_everybody_was_at() {
+    for (plant, at) in
+        [("hang", "importer: waiting for the lock of 7, for "), ("reads-stdin", "reader: asking a person, for ")]
+    {
+        demo(&format!("--campaign --plant {plant}"))
+            .exits(1)
+            .says("killed at its limit of 0.5 s")
+            .says(&format!("at         {at}"));
     }
 }
 
@@ -329,7 +342,7 @@ fn whatever_names_a_scenario_must_exist() {
         demo(args).exits(64).complains("scenarios here: concurrency::A1_fifty_agents, ");
     }
     demo("--frobnicate").exits(64).complains("`--frobnicate` is not known");
-    demo("--campaign A1").exits(64).complains("filtered by --scenario or --category");
+    demo("--campaign A1").exits(64).complains("filtered by --scenario, --category or --tag");
     demo("filter_of_another_target").exits(0).says("running 0 scenarios");
 }
 
@@ -423,4 +436,74 @@ fn a_closed_output_does_not_end_the_campaign() {
         .unwrap();
     drop((child.stdout.take(), child.stderr.take()));
     assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn keep_going_runs_what_a_pause_would_leave_out() {
+    let paused = demo("--campaign --plant two-fail").exits(1);
+    let told = demo("--campaign --plant two-fail --keep-going").exits(1);
+    assert!(paused.not_run().iter().any(|line| line.contains("paused")), "{:?}", paused.not_run());
+    assert_eq!((told.not_run().len(), told.tries("P12").len()), (0, 1));
+}
+
+#[test]
+fn tags_choose_scenarios_and_an_unknown_one_is_refused() {
+    let ran = demo("--campaign --tag data").complains("A3 loses nothing").exits(1);
+    assert!(ran.not_run().iter().any(|line| line == "A1: not selected"), "{:?}", ran.not_run());
+    assert_eq!((ran.tries("A3").len(), ran.tries("F1").len(), ran.tries("A1").len()), (1, 1, 0));
+    demo("--campaign --tag dta").exits(64).complains("--tag dta: there is none");
+}
+
+#[test]
+fn plan_is_printed_before_anything_runs_and_an_unknown_profile_is_refused() {
+    let ran = demo_as("profiles", "--campaign --profile hasty").exits(0);
+    let plan = ran.out.find("plan: profile hasty").expect("a plan");
+    assert!(plan < ran.out.find("pre-flight").unwrap(), "{}", ran.out);
+    let ran = ran.says("concurrency   3 of 3").says("in all       17 of 17").says("profile `hasty` overran");
+    assert!(
+        !demo_as("profiles", "--campaign --tag data")
+            .exits(1)
+            .says("2 of 17")
+            .says("profile `default` in all: ")
+            .out
+            .contains("overran")
+    );
+    drop(ran);
+    demo_as("profiles", "--campaign --profile hsty").exits(64).complains("profiles here: default, hasty");
+    demo("--campaign --profile any-name-will-do").exits(0);
+}
+
+#[test]
+fn scenarios_that_may_run_side_by_side_in_a_profile_that_says_so_and_in_no_other() {
+    let ran = demo_as("meet", "--campaign --category bulk --profile hasty --keep-going").says("P1+P2+P3");
+    assert!((1..=12).all(|n| ran.tries(&format!("P{n}")).len() == 1), "{}", ran.out);
+    assert!(!ran.out.contains("nobody came"), "{}", ran.out);
+    let ran = demo_as("meet", "--campaign --category bulk --keep-going").says("P1 P2 P3").exits(1);
+    assert!(ran.out.contains("nobody came"), "one after the other they never meet: {}", ran.out);
+}
+
+#[test]
+fn repetitions_are_counted_by_verdict_and_by_scenario() {
+    let ran = demo("--campaign --repeat 3 --scenario A1 --scenario A2 --plant deadlock");
+    let ran = ran.says("repetition 3 of 3").says("NO-GO        3 of 3 (100 %)").says("A2           3 fail").exits(1);
+    assert!(ran.dir.path().join("repeat-02/index.html").exists() || cfg!(not(feature = "report")));
+    assert_eq!(ran.tries("A1").len(), 3);
+}
+
+#[test]
+fn interrupted_run_is_resumed_with_what_it_had_finished() {
+    let mark = tempfile::tempdir().unwrap();
+    let mark = mark.path().join("second-time");
+    let env = [("HARNESS_DEMO_MARK", mark.to_str().unwrap())];
+    let killed = demo_with("", "--campaign --plant killed", &env);
+    assert_eq!((killed.tries("A3").len(), killed.tries("F1").len(), killed.code), (1, 0, -1), "{}", killed.err);
+    std::fs::create_dir_all(&mark).unwrap();
+    let resume = format!("--resume {} --plant killed", killed.dir.path().display());
+    let other = demo_with("", &resume.replace("--plant killed", "--plant deadlock"), &env);
+    other.exits(3).complains("killed planted");
+    let again = demo_with("", &format!("--campaign {resume}"), &env).exits(0);
+    let again = again.says("resumed: 3 scenarios had finished, 14 are left").says("17 scenarios: 17 pass");
+    assert_eq!((again.tries("A1").len(), again.tries("F1").len()), (0, 1), "what had finished did not run again");
+    let decided = format!("--campaign --resume {}", again.dir.path().display());
+    demo_with("", &decided, &env).exits(3).complains("there is nothing to resume");
 }

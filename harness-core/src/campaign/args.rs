@@ -29,10 +29,19 @@ pub(super) struct Args {
     pub(super) skip: Vec<String>,
     pub(super) scenarios: Vec<String>,
     pub(super) categories: Vec<String>,
+    pub(super) tags: Vec<String>,
     pub(super) plants: Vec<String>,
     pub(super) profile: Option<String>,
     pub(super) duration: Option<Duration>,
     pub(super) out: PathBuf,
+    /// Where runs are kept, and what this one is compared with.
+    pub(super) archive: Option<PathBuf>,
+    /// Whether low success leaves the rest to run all the same.
+    pub(super) keep_going: bool,
+    /// How often to run all of it.
+    pub(super) repeat: u32,
+    /// Where the record of an interrupted run lies.
+    pub(super) resume: Option<PathBuf>,
     /// Records to decide from instead of running anything.
     pub(super) decide: Option<PathBuf>,
 }
@@ -45,10 +54,15 @@ A campaign: scenarios in phases, and a decision.
   --decide DIR        run nothing; decide from the records below DIR, for example of a nextest run
   --scenario ID       only this scenario (repeatable)
   --category NAME     only this category (repeatable)
-  --profile NAME      settings profile, handed to the environment
+  --tag NAME          only scenarios with this tag (repeatable)
+  --profile NAME      how long to measure, among other settings; --list shows the profiles
+  --repeat N          all of it N times, each below --out in a directory of its own; says how often each verdict came
+  --keep-going        do not pause when too few scenarios succeed
+  --resume DIR        go on with the run whose record below DIR ends before its decision; what it finished counts
   --duration LENGTH   how long scenarios measure that leave it open: 10s, 2min, or plain seconds
   --plant NAME        planted defect, handed to the environment (repeatable)
   --out DIR           where reports go (default test-reports/integration)
+  --archive DIR       keep the report there for good, and show what is different since the run before (not with --repeat)
   --list              show what there is
 
 Without --campaign the arguments of libtest hold: FILTER.. --exact --skip FILTER --list [--format terse] --ignored
@@ -73,10 +87,15 @@ impl Args {
             skip: Vec::new(),
             scenarios: Vec::new(),
             categories: Vec::new(),
+            tags: Vec::new(),
             plants: Vec::new(),
             profile: None,
             duration: None,
             out: PathBuf::from("test-reports/integration"),
+            archive: None,
+            keep_going: false,
+            repeat: 1,
+            resume: None,
             decide: None,
         };
         let mut problems = Vec::new();
@@ -98,8 +117,16 @@ impl Args {
             }
         }
         if parsed.drive == Drive::Campaign && !parsed.filters.is_empty() {
-            problems
-                .push(format!("`{}`: a campaign is filtered by --scenario or --category", parsed.filters.join(" ")));
+            problems.push(format!(
+                "`{}`: a campaign is filtered by --scenario, --category or --tag",
+                parsed.filters.join(" ")
+            ));
+        }
+        if parsed.repeat > 1 && (parsed.resume.is_some() || parsed.decide.is_some() || parsed.preflight_only) {
+            problems.push("`--repeat` goes neither with --resume nor --decide nor --preflight-only".to_owned());
+        }
+        if parsed.repeat > 1 && parsed.drive == Drive::Tests {
+            problems.push("`--repeat` needs --campaign".to_owned());
         }
         if problems.is_empty() { Ok(parsed) } else { Err(problems) }
     }
@@ -111,10 +138,15 @@ impl Args {
             "--preflight-only" => (self.drive, self.preflight_only) = (Drive::Campaign, true),
             "--scenario" => self.scenarios.push(needed()?),
             "--category" => self.categories.push(needed()?),
+            "--tag" => self.tags.push(needed()?),
+            "--repeat" => self.repeat = count(&needed()?)?,
+            "--keep-going" => self.keep_going = true,
+            "--resume" => (self.drive, self.resume) = (Drive::Campaign, Some(PathBuf::from(needed()?))),
             "--plant" => self.plants.extend(needed()?.split(',').map(str::to_owned)),
             "--profile" => self.profile = Some(needed()?),
             "--duration" => self.duration = Some(duration(&needed()?)?),
             "--decide" => (self.drive, self.decide) = (Drive::Campaign, Some(PathBuf::from(needed()?))),
+            "--archive" => self.archive = Some(PathBuf::from(needed()?)),
             "--out" => self.out = PathBuf::from(needed()?),
             "--list" => self.list = true,
             "--exact" => self.exact = true,
@@ -135,6 +167,12 @@ impl Args {
         }
         Ok(())
     }
+}
+
+/// Reads how often to repeat.
+fn count(text: &str) -> Result<u32, String> {
+    let read = text.parse().ok().filter(|times| (1..=1_000).contains(times));
+    read.ok_or_else(|| format!("`--repeat {text}`: a number from 1 to 1,000 is expected"))
 }
 
 /// Reads `10s`, `10 s`, `500ms`, `2min`, `1h` and plain seconds; more than zero, at most a day.
@@ -184,6 +222,13 @@ mod tests {
             (args.scenarios, args.plants),
             (vec!["A1".to_owned(), "B2".to_owned()], vec!["x".into(), "y".into(), "z".into()])
         );
+        let args = parse("--campaign --tag load --tag=fault --repeat 3").unwrap();
+        assert_eq!((args.tags.len(), args.repeat, args.resume), (2, 3, None));
+        let args = parse("--resume /tmp/o").unwrap();
+        assert_eq!((args.drive, args.resume), (Drive::Campaign, Some("/tmp/o".into())));
+        for line in ["--campaign --repeat 0", "--repeat 2", "--resume x --repeat 2", "--campaign --repeat many"] {
+            assert!(parse(line).unwrap_err()[0].contains("--repeat"), "{line}");
+        }
         assert!(parse("--preflight-only").unwrap().preflight_only);
     }
 

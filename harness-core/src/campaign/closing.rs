@@ -1,11 +1,12 @@
 //! The end of a campaign: results written, rows judged, the decision made, said and written.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use harness_props::Outcome;
 
 use super::Campaign;
+use super::args::Args;
 use super::machine::machine;
 use super::manifest::{Manifest, Stamp};
 use super::one::Finished;
@@ -22,6 +23,9 @@ pub(super) struct Closing<'a> {
     session: &'a Session,
     manifest: Manifest,
     out: PathBuf,
+    /// Where the run is kept, and what it is compared with.
+    #[cfg_attr(not(feature = "report"), expect(dead_code, reason = "reports are kept"))]
+    archive: Option<PathBuf>,
     rows: &'a [ReleaseRow],
     policy: &'a Policy,
     /// What went wrong with the campaign's own papers; missing papers are missing evidence.
@@ -30,7 +34,7 @@ pub(super) struct Closing<'a> {
 }
 
 impl<'a> Closing<'a> {
-    pub(super) fn new<C>(campaign: &'a Campaign<C>, session: &'a Session, out: &Path) -> Self {
+    pub(super) fn new<C>(campaign: &'a Campaign<C>, session: &'a Session, args: &Args) -> Self {
         let manifest = Manifest {
             run: crate::run::Run::current().id().to_owned(),
             subject: campaign.subject.clone(),
@@ -43,7 +47,8 @@ impl<'a> Closing<'a> {
         Self {
             session,
             manifest,
-            out: out.to_owned(),
+            out: args.out.clone(),
+            archive: args.archive.clone(),
             rows: &campaign.rows,
             policy: &campaign.policy,
             trouble: Vec::new(),
@@ -136,7 +141,10 @@ impl<'a> Closing<'a> {
             Ok(text)
         });
         match written {
-            Ok(text) => print(&text),
+            Ok(text) => {
+                print(&text);
+                self.keep();
+            }
             Err(error) => complain(&format!("the reports could not be written: {error:?}")),
         }
         let more = match decision.reasons.len() {
@@ -155,13 +163,37 @@ impl<'a> Closing<'a> {
         use crate::report;
 
         let records = self.records()?;
-        let model = report::Model::from_records(&records);
+        let mut model = report::Model::from_records(&records);
+        if let Some(archive) = &self.archive {
+            match report::Archive::at(archive).runs(&model.run.subject) {
+                Ok((runs, unread)) => {
+                    model.compare(&runs);
+                    model.warnings.extend(unread);
+                }
+                Err(error) => model.warnings.push(error.to_string()),
+            }
+        }
         let written = report::write_all(&model, &self.out)?;
         let refused = crate::env::Settings::get().no_color.then_some("1");
         let style = report::Style::choose(std::io::stdout().is_terminal(), refused);
         let first = written.paths.first().map_or_else(String::new, |path| format!("report: {}", path.display()));
         Ok(format!("\n{}{}{first}", report::panel(&model, style), not_in_scope(&records)))
     }
+
+    /// Keeps the report in the archive, if there is one.
+    #[cfg(feature = "report")]
+    fn keep(&self) {
+        let Some(archive) = &self.archive else { return };
+        match crate::report::Archive::at(archive).keep(&self.out) {
+            Ok(place) => print(&format!("kept: {}", place.display())),
+            Err(error) => complain(&format!("the run is not in the archive: {error:?}")),
+        }
+    }
+
+    /// Without the `report` feature there is no report to keep.
+    #[cfg(not(feature = "report"))]
+    #[expect(clippy::unused_self, reason = "the other one needs it")]
+    fn keep(&self) {}
 
     /// Without the `report` feature: the matrix alone.
     #[cfg(not(feature = "report"))]

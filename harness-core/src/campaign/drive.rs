@@ -9,8 +9,9 @@ use super::args::Args;
 use super::closing::{self, Closing};
 use super::isolate::{End, isolated};
 use super::manifest::Stamp;
+use super::merged::Carried;
 use super::one::{self, Finished};
-use super::plan::Phase;
+use super::plan::{Phase, Planned, batches};
 use super::preflight::{masked, preflight};
 use super::progress::{Progress, clock, complain, print};
 use super::session::Session;
@@ -26,9 +27,22 @@ pub(super) async fn run<C: Send + Sync + 'static>(
     campaign: &Campaign<C>,
     args: &Args,
     chosen: &[(usize, usize)],
+    carried: Carried,
     session: &Arc<Session>,
 ) -> u8 {
-    let mut closing = Closing::new(campaign, session, &args.out);
+    let begun = Instant::now();
+    let is_carried = |id: &str| carried.finished.iter().any(|one| one.record.id == id);
+    let id_of = |(p, s): &(usize, usize)| campaign.phases[*p].scenarios[*s].record.id.as_str();
+    let chosen: Vec<_> = chosen.iter().filter(|at| !is_carried(id_of(at))).copied().collect();
+    let profile = campaign.profile_of(session);
+    if let Some(profile) = profile.filter(|_| !args.preflight_only) {
+        print(&profile.plan(&campaign.phases, &chosen));
+    }
+    if !carried.finished.is_empty() {
+        print(&format!("resumed: {} scenarios had finished, {} are left", carried.finished.len(), chosen.len()));
+    }
+    let mut closing = Closing::new(campaign, session, args);
+    closing.merge(carried.records);
     let prepared = prepare(campaign, session, true, args.preflight_only).await;
     print(&preflight_table(&prepared.probes));
     if args.preflight_only {
@@ -47,8 +61,9 @@ pub(super) async fn run<C: Send + Sync + 'static>(
         session,
         context: Arc::clone(&context),
         progress: Progress::new(chosen.len()),
-        finished: Vec::new(),
+        finished: carried.finished,
         paused: None,
+        keep_going: args.keep_going,
     };
     for (p, phase) in campaign.phases.iter().enumerate() {
         let own: Vec<_> = chosen.iter().filter(|(of, _)| *of == p).map(|(_, s)| *s).collect();
@@ -65,6 +80,9 @@ pub(super) async fn run<C: Send + Sync + 'static>(
     finished.extend(not_selected);
     for failure in failures {
         print(&format!("\n{failure}"));
+    }
+    if let Some(profile) = profile {
+        print(&profile.total(begun.elapsed()));
     }
     closing.decide(&finished)
 }
@@ -133,7 +151,7 @@ async fn build<C: Send + Sync + 'static>(campaign: &Campaign<C>, session: &Arc<S
     let (builder, setup) = (Arc::clone(&campaign.environment), Arc::clone(&session.setup));
     let work =
         move || -> super::isolate::LocalFuture<'static, _> { Box::pin(async move { builder.build(&setup).await }) };
-    let outcome = match isolated("environment", limit, || {}, work).await {
+    let outcome = match isolated("environment", limit, || {}, || {}, work).await {
         End::Done(Ok(context)) => {
             prepared.context = Some(Arc::new(context));
             Outcome::pass(format!("built in {}", clock(begun.elapsed())))
@@ -193,7 +211,7 @@ pub(super) async fn tear_down<C: Send + Sync + 'static>(campaign: &Campaign<C>, 
             teardown.call(&context).await;
         })
     };
-    match isolated("teardown", HOOK, || {}, work).await {
+    match isolated("teardown", HOOK, || {}, || {}, work).await {
         End::Done(()) => {}
         End::Panicked(message) => complain(&format!("teardown panicked: {message}")),
         End::Cut | End::Stuck => complain(&format!("teardown took longer than {}", clock(HOOK))),
@@ -207,20 +225,23 @@ struct Phases<'a, C> {
     progress: Progress,
     finished: Vec<Finished>,
     paused: Option<String>,
+    keep_going: bool,
 }
 
 impl<C: Send + Sync + 'static> Phases<'_, C> {
     async fn phase(&mut self, phase: &Phase<C>, chosen: &[usize]) {
-        let scenarios = chosen.iter().map(|n| &phase.scenarios[*n]);
+        let ids = chosen.iter().map(|n| phase.scenarios[*n].record.id.clone());
         if self.paused.is_none() {
             self.session.record(Event::PhaseStarted {
                 phase: phase.name.clone(),
                 budget_ms: u64::try_from(phase.budget.as_millis()).unwrap_or(u64::MAX),
-                scenarios: scenarios.clone().map(|scenario| scenario.record.id.clone()).collect(),
+                scenarios: ids.collect(),
             });
         }
         let (begun, started) = (Instant::now(), self.paused.is_none());
-        for scenario in scenarios {
+        let side_by_side = self.campaign.profile_of(self.session).is_some_and(|profile| profile.side_by_side);
+        for batch in batches(phase, chosen, side_by_side) {
+            let batch: Vec<_> = batch.into_iter().map(|n| &phase.scenarios[n]).collect();
             let left = phase.hard_limit().saturating_sub(begun.elapsed());
             let blocked = match &self.paused {
                 Some(why) => Some(why.clone()),
@@ -229,19 +250,13 @@ impl<C: Send + Sync + 'static> Phases<'_, C> {
                 }
                 None => None,
             };
-            if let Some(why) = blocked {
-                self.session.record(Event::ScenarioNotRun { scenario: scenario.record.clone(), why: why.clone() });
-                self.finished.push(Finished::not_run(scenario.record.clone(), &why));
-                self.progress.begins(&phase.name, &scenario.record.id, &scenario.record.title);
-                self.progress.ended("not run", Duration::ZERO);
-                continue;
+            match blocked {
+                Some(why) => batch.into_iter().for_each(|scenario| self.not_run(phase, scenario, &why)),
+                None => {
+                    self.batch(phase, &batch, left).await;
+                    self.pause_if_low().await;
+                }
             }
-            self.progress.begins(&phase.name, &scenario.record.id, &scenario.record.title);
-            let (limit, progress) = (scenario.limit.unwrap_or(left).min(left), &mut self.progress);
-            let finished = one::run(self.session, &self.context, scenario, limit, &mut || progress.tick()).await;
-            self.progress.ended(finished.outcome.word(), finished.took);
-            self.finished.push(finished);
-            self.pause_if_low().await;
         }
         if started {
             let took = begun.elapsed();
@@ -258,6 +273,32 @@ impl<C: Send + Sync + 'static> Phases<'_, C> {
         }
     }
 
+    fn not_run(&mut self, phase: &Phase<C>, scenario: &Planned<C>, why: &str) {
+        self.session.record(Event::ScenarioNotRun { scenario: scenario.record.clone(), why: why.to_owned() });
+        self.finished.push(Finished::not_run(scenario.record.clone(), why));
+        self.progress.begins(&phase.name, &scenario.record.id, &scenario.record.title);
+        self.progress.ended("not run", Duration::ZERO);
+    }
+
+    /// Runs one scenario, or several side by side.
+    async fn batch(&mut self, phase: &Phase<C>, batch: &[&Planned<C>], left: Duration) {
+        match batch {
+            [one] => self.progress.begins(&phase.name, &one.record.id, &one.record.title),
+            several => {
+                let ids: Vec<_> = several.iter().map(|one| one.record.id.as_str()).collect();
+                self.progress.begins(&phase.name, &ids.join("+"), "side by side");
+            }
+        }
+        let limited = |one: &&Planned<C>| self.campaign.limit_of(one, left, self.session);
+        let limits: Vec<_> = batch.iter().map(limited).collect();
+        let progress = &mut self.progress;
+        for finished in one::run(self.session, &self.context, batch, &limits, &mut || progress.tick()).await {
+            self.progress.begins(&phase.name, &finished.record.id, &finished.record.title);
+            self.progress.ended(finished.outcome.word(), finished.took);
+            self.finished.push(finished);
+        }
+    }
+
     /// Pauses for good when too few scenarios succeed; what comes later would measure a broken system.
     async fn pause_if_low(&mut self) {
         let (floor, after) = self.campaign.floor;
@@ -269,7 +310,7 @@ impl<C: Send + Sync + 'static> Phases<'_, C> {
                 _ => {}
             }
         }
-        if self.paused.is_some() || total < after {
+        if self.paused.is_some() || self.keep_going || total < after {
             return;
         }
         let success = Measured::share(hits, total);
@@ -284,7 +325,7 @@ impl<C: Send + Sync + 'static> Phases<'_, C> {
             let work = move || -> super::isolate::LocalFuture<'static, String> {
                 Box::pin(async move { hook.call(&context).await })
             };
-            let text = match isolated(name, HOOK, || {}, work).await {
+            let text = match isolated(name, HOOK, || {}, || {}, work).await {
                 End::Done(text) => mask::mask_secrets(&text),
                 End::Panicked(message) => format!("could not be captured: {message}"),
                 End::Cut | End::Stuck => format!("could not be captured within {}", clock(HOOK)),

@@ -29,7 +29,8 @@ pub(super) enum End<T> {
 /// How long cancelled code may take to unwind before its thread is given up.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Runs `body` on a thread of its own, named `name`, for at most `limit`; calls `tick` about once a second meanwhile.
+/// Runs `body` on a thread of its own, named `name`, for at most `limit`; calls `tick` about once a second meanwhile, and
+/// `at_limit` before a body that is cut is dropped.
 ///
 /// The thread makes three things possible: futures need not be `Send`, a body that blocks cannot stall the campaign,
 /// and whatever is remembered per thread about a test belongs to this body alone.
@@ -37,6 +38,7 @@ pub(super) async fn isolated<T: Send + 'static>(
     name: &str,
     limit: Duration,
     mut tick: impl FnMut(),
+    at_limit: impl FnOnce() + Send + 'static,
     body: impl FnOnce() -> LocalFuture<'static, T> + Send + 'static,
 ) -> End<T> {
     let (done, mut result) = oneshot::channel();
@@ -44,7 +46,12 @@ pub(super) async fn isolated<T: Send + 'static>(
     let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         let run = AssertUnwindSafe(|| {
             handle.block_on(async {
-                tokio::time::timeout(limit, AssertUnwindSafe(async { body().await }).catch_unwind()).await
+                let mut body = std::pin::pin!(AssertUnwindSafe(async { body().await }).catch_unwind());
+                let ended = tokio::time::timeout(limit, body.as_mut()).await;
+                if ended.is_err() {
+                    at_limit();
+                }
+                ended
             })
         });
         let end = match std::panic::catch_unwind(run) {
@@ -84,16 +91,22 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn survives_panics_hangs_and_blocked_threads() {
         let (short, begun) = (Duration::from_millis(100), Instant::now());
-        let done =
-            isolated("done", short, || {}, || Box::pin(async { std::thread::current().name().map(str::to_owned) }));
+        let done = isolated(
+            "done",
+            short,
+            || {},
+            || {},
+            || Box::pin(async { std::thread::current().name().map(str::to_owned) }),
+        );
         assert!(matches!(done.await, End::Done(Some(name)) if name == "done"));
-        let panicked = isolated::<()>("panic", short, || {}, || Box::pin(async { panic!("no {}", 42) }));
+        let panicked = isolated::<()>("panic", short, || {}, || {}, || Box::pin(async { panic!("no {}", 42) }));
         assert!(matches!(panicked.await, End::Panicked(text) if text == "no 42"));
-        let cut = isolated::<()>("cut", short, || {}, || Box::pin(std::future::pending()));
+        let cut = isolated::<()>("cut", short, || {}, || {}, || Box::pin(std::future::pending()));
         assert!(matches!(cut.await, End::Cut));
         let stuck = isolated::<()>(
             "stuck",
             short,
+            || {},
             || {},
             || {
                 Box::pin(async {

@@ -1,4 +1,5 @@
-//! Decides from the records of other processes, for example of a nextest run: the same plan, rows and policy.
+//! Decides from the records of other processes, for example of a nextest run: the same plan, rows and policy. And finds in
+//! the records of an interrupted run what it had finished.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,6 +15,7 @@ use super::manifest::Stamp;
 use super::one::Finished;
 use super::progress::complain;
 use super::session::Session;
+use crate::error::{CoreResult, Error, ErrorKind};
 use crate::record::{Event, Records, read_dir};
 use crate::slo::codes;
 
@@ -37,15 +39,61 @@ pub(super) fn decide<C>(campaign: &Campaign<C>, args: &Args, dir: &Path, session
         }));
     }
     let began = records.lines.first().map_or(0, |line| line.at_ms);
-    let mut closing = Closing::new(campaign, session, &args.out);
+    let mut closing = Closing::new(campaign, session, args);
     closing.merge(records);
     closing.stamp_at(Stamp::Prepared, began);
     closing.stamp_at(Stamp::Started, began);
     closing.decide(&finished)
 }
 
+/// What an interrupted run had finished.
+#[derive(Debug, Default)]
+pub(super) struct Carried {
+    /// Its scenarios, with their outcomes.
+    pub(super) finished: Vec<Finished>,
+    /// Its record, to be merged with that of the rest.
+    pub(super) records: Records,
+}
+
+/// Reads the record of the interrupted run below `dir`: everything after the last decision there.
+///
+/// # Errors
+/// Those of [`read_dir`]; [`ErrorKind::Refused`] when the last run came to its decision, or was about something else.
+pub(super) fn interrupted<C>(
+    campaign: &Campaign<C>,
+    dir: &Path,
+    profile: &str,
+    plants: &[String],
+) -> CoreResult<Carried> {
+    let mut records = read_dir(dir)?;
+    let decided = records.lines.iter().rposition(|line| matches!(line.event, Event::Decided { .. }));
+    records.lines.drain(..decided.map_or(0, |at| at + 1));
+    let place = dir.display();
+    let refuse = |why: String, remedy: &str| Err(Error::new(ErrorKind::Refused, why).remedy(remedy));
+    let mut starts = records.lines.iter().filter_map(|line| match &line.event {
+        Event::RunStarted { subject, profile, plants, .. } => Some((subject, profile, plants)),
+        _ => None,
+    });
+    let Some((of, in_profile, planted)) = starts.next() else {
+        return refuse(
+            format!("the last run below {place} came to its decision: there is nothing to resume"),
+            "run anew",
+        );
+    };
+    if *of != campaign.subject || in_profile != profile || planted != plants {
+        let planted = if planted.is_empty() { "no defect".to_owned() } else { planted.join(", ") };
+        let why =
+            format!("the interrupted run below {place} was of `{of}`, profile {in_profile}, with {planted} planted");
+        return refuse(why, "resume it with the same profile and plants");
+    }
+    let known = |id: &str| campaign.phases.iter().flat_map(|phase| &phase.scenarios).any(|one| one.record.id == id);
+    let tries = last_tries(&records).into_iter();
+    let finished = tries.filter(|(id, one)| one.has_ended && known(id)).map(|(_, one)| one);
+    Ok(Carried { finished: finished.collect(), records })
+}
+
 /// The last try of every scenario; earlier ones are in the report, but do not count.
-fn last_tries(records: &Records) -> BTreeMap<String, Finished> {
+pub(super) fn last_tries(records: &Records) -> BTreeMap<String, Finished> {
     let mut tries = BTreeMap::<String, (String, Finished)>::new();
     for line in &records.lines {
         let (id, began) = match &line.event {
@@ -75,6 +123,7 @@ fn take(finished: &mut Finished, event: &Event) {
         Event::Metric { name, measured, .. } => finished.metrics.push((name.clone(), measured.clone())),
         Event::Finding(finding) => finished.findings.push(finding.clone()),
         Event::ScenarioFinished { outcome, took_ms, message, .. } => {
+            finished.has_ended = true;
             finished.outcome = outcome.clone();
             finished.took = Duration::try_from_secs_f64(took_ms / 1e3).unwrap_or_default();
             finished.message.clone_from(message);

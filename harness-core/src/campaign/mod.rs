@@ -44,7 +44,9 @@ mod merged;
 mod one;
 mod plan;
 mod preflight;
+mod profile;
 mod progress;
+mod repeat;
 mod scenario;
 mod session;
 mod tests_drive;
@@ -57,6 +59,7 @@ use std::time::Duration;
 
 use self::args::{Args, Drive};
 use self::isolate::LocalFuture;
+use self::merged::Carried;
 use self::session::Session;
 use crate::env::Settings;
 use crate::error::CoreResult;
@@ -68,6 +71,7 @@ pub use manifest::{Approver, MONITORING_PLAN, Manifest, Stamp};
 pub use mask::{mask_secrets, mask_url};
 pub use plan::Phase;
 pub use preflight::{Probe, preflight};
+pub use profile::Profile;
 pub use scenario::Scenario;
 pub use session::Setup;
 
@@ -106,6 +110,7 @@ pub struct Campaign<C = ()> {
     teardown: Option<Arc<dyn Hook<C, ()>>>,
     pause_hooks: Vec<(String, Arc<dyn Hook<C, String>>)>,
     phases: Vec<Phase<C>>,
+    profiles: Vec<Profile>,
     rows: Vec<ReleaseRow>,
     panel: Option<Vec<PanelRecord>>,
     policy: Policy,
@@ -136,6 +141,7 @@ impl Campaign<()> {
             teardown: None,
             pause_hooks: Vec::new(),
             phases: Vec::new(),
+            profiles: Vec::new(),
             rows: Vec::new(),
             panel: None,
             policy: Policy::default(),
@@ -174,6 +180,7 @@ impl Campaign<()> {
             teardown: None,
             pause_hooks: Vec::new(),
             phases: Vec::new(),
+            profiles: self.profiles,
             rows: self.rows,
             panel: self.panel,
             policy: self.policy,
@@ -220,6 +227,13 @@ impl<C: Send + Sync + 'static> Campaign<C> {
     /// Adds a phase with its budget. Twice the budget is its hard limit.
     pub fn phase(mut self, name: &str, budget: Duration, plan: impl FnOnce(Phase<C>) -> Phase<C>) -> Self {
         self.phases.push(plan(Phase::new(name, budget)));
+        self
+    }
+
+    /// A profile that `--profile` and `HARNESS_PROFILE` may name. Once there is one, others are refused, and one of them has
+    /// to be called `default`.
+    pub fn profile(mut self, profile: Profile) -> Self {
+        self.profiles.push(profile);
         self
     }
 
@@ -329,6 +343,9 @@ impl<C: Send + Sync + 'static> Campaign<C> {
             tests_drive::list(&self, &args, &chosen);
             return codes::GO;
         }
+        if let Some(problem) = self.unknown_profile(&args) {
+            return refuse("nothing would run", &[problem]);
+        }
         if chosen.is_empty() {
             progress::print("\nrunning 0 scenarios\n\ntest result: ok. 0 passed; the filter is for another target\n");
             return codes::GO;
@@ -337,16 +354,36 @@ impl<C: Send + Sync + 'static> Campaign<C> {
     }
 
     fn start(self, args: &Args, chosen: &[(usize, usize)]) -> u8 {
+        if args.repeat == 1 {
+            return self.once(args, chosen);
+        }
+        repeat::run(args.repeat, &args.out, |dir| {
+            self.once(&Args { out: dir.to_owned(), archive: None, ..args.clone() }, chosen)
+        })
+    }
+
+    fn once(&self, args: &Args, chosen: &[(usize, usize)]) -> u8 {
         let cannot = |error: crate::Error| {
             progress::complain(&format!("{error:?}"));
             if args.drive == Drive::Campaign { drive::cannot_open(&error) } else { codes::NOT_STARTED }
+        };
+        // Before this run's own record is there.
+        let carried = match &args.resume {
+            Some(dir) => {
+                let plants = Session::plants(args);
+                match merged::interrupted(self, dir, &Session::profile(args), &plants) {
+                    Ok(carried) => carried,
+                    Err(error) => return cannot(error),
+                }
+            }
+            None => Carried::default(),
         };
         let session = match Session::open(args, self.package.clone()) {
             Ok(session) => Arc::new(session),
             Err(error) => return cannot(error),
         };
         if let Some(dir) = &args.decide {
-            return merged::decide(&self, args, dir, &session);
+            return merged::decide(self, args, dir, &session);
         }
         let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
             Ok(runtime) => runtime,
@@ -354,8 +391,8 @@ impl<C: Send + Sync + 'static> Campaign<C> {
         };
         let code = runtime.block_on(async {
             match args.drive {
-                Drive::Campaign => drive::run(&self, args, chosen, &session).await,
-                Drive::Tests => tests_drive::run(&self, chosen, &session).await,
+                Drive::Campaign => drive::run(self, args, chosen, carried, &session).await,
+                Drive::Tests => tests_drive::run(self, chosen, &session).await,
             }
         });
         // Tasks that a scenario left behind must not keep the process.
@@ -363,10 +400,33 @@ impl<C: Send + Sync + 'static> Campaign<C> {
         code
     }
 
+    /// The profile in force.
+    fn profile_of(&self, session: &Session) -> Option<&Profile> {
+        self.profiles.iter().find(|profile| profile.name == session.setup.profile())
+    }
+
+    /// How long a scenario may take when so much is left of its phase.
+    fn limit_of(&self, scenario: &plan::Planned<C>, left: Duration, session: &Session) -> Duration {
+        let times = self.profile_of(session).map_or(1, |profile| profile.limits_times);
+        scenario.limit.map_or(left, |limit| limit * times).min(left)
+    }
+
+    /// Why the profile that was asked for cannot be used.
+    fn unknown_profile(&self, args: &Args) -> Option<String> {
+        let name = Session::profile(args);
+        let is_known = self.profiles.is_empty() || self.profiles.iter().any(|profile| profile.name == name);
+        let names: Vec<_> = self.profiles.iter().map(|profile| profile.name.as_str()).collect();
+        (!is_known).then(|| format!("there is no profile `{name}`; profiles here: {}", names.join(", ")))
+    }
+
     /// Everything that makes this campaign unusable, all at once.
     fn settle(&mut self) -> Vec<String> {
         let mut problems = std::mem::take(&mut self.problems);
         problems.extend(plan::settle(&mut self.phases));
+        problems.extend(self.profiles.iter().flat_map(|profile| profile.problems(&self.phases)));
+        if !self.profiles.is_empty() && !self.profiles.iter().any(|profile| profile.name == session::DEFAULT_PROFILE) {
+            problems.push(format!("no profile is called `{}`", session::DEFAULT_PROFILE));
+        }
         problems.extend(self.rows.iter().filter_map(ReleaseRow::problem));
         problems.extend(Settings::get().problems.iter().cloned());
         let ids: Vec<_> = self.phases.iter().flat_map(|p| &p.scenarios).map(|s| s.record.id.as_str()).collect();

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use harness_props::Outcome;
 
 use super::isolate::{End, isolated};
@@ -16,6 +17,7 @@ use super::{mask, turn};
 use crate::error::{ErrorKind, Failure};
 use crate::record::{CriterionRecord, Event, Finding, ScenarioRecord};
 use crate::slo::{CriterionResult, Measured, ScenarioResult};
+use crate::watchdog::Parties;
 
 /// How long a scenario may wait for its turn on the machine.
 const TURN: Duration = Duration::from_secs(3_600);
@@ -31,6 +33,8 @@ pub(super) struct Finished {
     pub(super) criteria: Vec<CriterionRecord>,
     pub(super) metrics: Vec<(String, Measured)>,
     pub(super) findings: Vec<Finding>,
+    /// It came to an end of its own, or was cut; false for what did not run.
+    pub(super) has_ended: bool,
     /// The evidence is missing because the machine lacks something, not because the scenario is wrong.
     environmental: bool,
     /// A load run in which the generator was the limit.
@@ -48,6 +52,7 @@ impl Finished {
             criteria: Vec::new(),
             metrics: Vec::new(),
             findings: Vec::new(),
+            has_ended: false,
             environmental: true,
             invalid: false,
         }
@@ -82,30 +87,54 @@ impl Finished {
     }
 }
 
+/// Runs scenarios side by side, each for at most its limit, in one turn: it is exclusive if one of them is.
+pub(super) async fn run<C: Send + Sync + 'static>(
+    session: &Arc<Session>,
+    context: &Arc<C>,
+    batch: &[&Planned<C>],
+    limits: &[Duration],
+    tick: &mut dyn FnMut(),
+) -> Vec<Finished> {
+    let turn = match turn::take(batch.iter().any(|planned| planned.exclusive), TURN).await {
+        Ok(turn) => turn,
+        Err(error) => {
+            let why = format!("no turn on this machine: {error:?}");
+            let not_run = |planned: &&Planned<C>| {
+                session.record(Event::ScenarioNotRun { scenario: planned.record.clone(), why: why.clone() });
+                Finished::not_run(planned.record.clone(), &why)
+            };
+            return batch.iter().map(not_run).collect();
+        }
+    };
+    // One of them keeps the time for all.
+    let mut tick = Some(tick);
+    let runs = batch.iter().zip(limits).map(|(planned, limit)| {
+        let mut tick = tick.take();
+        async move {
+            let mut tick = || tick.iter_mut().for_each(|tick| tick());
+            in_turn(session, context, planned, *limit, &mut tick).await
+        }
+    });
+    let finished = join_all(runs).await;
+    drop(turn);
+    finished
+}
+
 /// Runs a scenario for at most `limit`. A load run that was invalid, because the generator was the limit, is repeated
 /// once; both tries are in the record.
-pub(super) async fn run<C: Send + Sync + 'static>(
+async fn in_turn<C: Send + Sync + 'static>(
     session: &Arc<Session>,
     context: &Arc<C>,
     planned: &Planned<C>,
     limit: Duration,
     tick: &mut dyn FnMut(),
 ) -> Finished {
-    let turn = match turn::take(planned.exclusive, TURN).await {
-        Ok(turn) => turn,
-        Err(error) => {
-            let why = format!("no turn on this machine: {error:?}");
-            session.record(Event::ScenarioNotRun { scenario: planned.record.clone(), why: why.clone() });
-            return Finished::not_run(planned.record.clone(), &why);
-        }
-    };
     let begun = Instant::now();
     let mut finished = attempt(session, context, planned, limit, tick).await;
     let left = limit.saturating_sub(begun.elapsed());
     if finished.invalid && finished.outcome.is_no_evidence() && !left.is_zero() {
         finished = attempt(session, context, planned, left, tick).await;
     }
-    drop(turn);
     finished
 }
 
@@ -118,28 +147,34 @@ async fn attempt<C: Send + Sync + 'static>(
 ) -> Finished {
     let (record, said) = (planned.record.clone(), Arc::new(Mutex::new(Said::default())));
     session.record(Event::ScenarioStarted(record.clone()));
-    let begun = Instant::now();
+    let (begun, parties) = (Instant::now(), Parties::new());
     let mut cx = Scenario::new(
         Arc::clone(context),
         Arc::clone(session),
         record.clone(),
         planned.criteria.clone(),
         Arc::clone(&said),
+        parties.clone(),
     );
     let body = Arc::clone(&planned.body);
     let work = move || -> super::isolate::LocalFuture<'static, _> {
         Box::pin(async move { body.run(&mut cx).await.map_err(Ended::from) })
     };
-    let end = isolated(&planned.name, limit, tick, work).await;
+    // Whoever is cut leaves the parties while it is dropped: what it was at is asked for before.
+    let (was_at, everybody) = (Arc::<Mutex<Vec<String>>>::default(), parties.clone());
+    let noted = Arc::clone(&was_at);
+    let at_limit = move || *lock(&noted) = everybody.dump();
+    let end = isolated(&planned.name, limit, tick, at_limit, work).await;
     let took = begun.elapsed();
     let ended = match end {
         End::Done(Ok(())) => None,
         End::Done(Err(ended)) => Some(ended),
         End::Panicked(message) => Some(Ended::fail(format!("panicked: {message}"))),
-        End::Cut => Some(Ended::fail(format!("killed at its limit of {}", clock(limit)))),
+        End::Cut => Some(Ended::killed(format!("killed at its limit of {}", clock(limit)), &lock(&was_at))),
         End::Stuck => {
             let limit = clock(limit);
-            Some(Ended::fail(format!("killed at its limit of {limit}; it blocks its thread, which was left behind")))
+            let what = format!("killed at its limit of {limit}; it blocks its thread, which was left behind");
+            Some(Ended::killed(what, &parties.dump()))
         }
     };
     Scenario::<C>::close(&planned.criteria, &said, session, &record.id);
@@ -158,6 +193,12 @@ struct Ended {
 impl Ended {
     fn fail(text: String) -> Self {
         Self { outcome: Outcome::fail(&text), full: text, environmental: false, invalid: false }
+    }
+
+    /// A failure with what each party was at.
+    fn killed(text: String, was_at: &[String]) -> Self {
+        let full = was_at.iter().fold(text.clone(), |text, line| format!("{text}\n  at         {line}"));
+        Self { full, ..Self::fail(text) }
     }
 }
 
@@ -200,6 +241,7 @@ fn finish(session: &Session, record: ScenarioRecord, said: Said, ended: Option<E
         criteria: said.criteria,
         metrics: said.metrics,
         findings: said.findings,
+        has_ended: true,
         environmental: ended.as_ref().is_some_and(|ended| ended.environmental),
         invalid: ended.is_some_and(|ended| ended.invalid),
     }

@@ -29,6 +29,7 @@ pub(super) struct Planned<C> {
     pub(super) name: String,
     pub(super) criteria: Vec<Threshold>,
     pub(super) exclusive: bool,
+    pub(super) aside: bool,
     pub(super) limit: Option<Duration>,
     pub(super) body: Arc<dyn Body<C>>,
 }
@@ -82,6 +83,7 @@ impl<C> Phase<C> {
             name: String::new(),
             criteria: Vec::new(),
             exclusive: false,
+            aside: false,
             limit: None,
             body: Arc::new(body),
         });
@@ -106,6 +108,12 @@ impl<C> Phase<C> {
         self.last("exclusive", |scenario| scenario.exclusive = true)
     }
 
+    /// May run beside the others of its phase that may too, in a [profile](super::Profile::side_by_side) that saves time so: it
+    /// mostly waits, judges no time that a neighbour could spoil, and looks at nothing that a neighbour changes.
+    pub fn aside(self) -> Self {
+        self.last("aside", |scenario| scenario.aside = true)
+    }
+
     /// The scenario's category: the first part of its name, and its JUnit file.
     pub fn category(self, category: &str) -> Self {
         self.last("category", |scenario| category.clone_into(&mut scenario.record.category))
@@ -119,6 +127,11 @@ impl<C> Phase<C> {
     /// What to do when it fails.
     pub fn remedy(self, text: &str) -> Self {
         self.last("remedy", |scenario| text.clone_into(&mut scenario.record.remedy))
+    }
+
+    /// A word by which `--tag` finds it; may be called several times.
+    pub fn tag(self, tag: &str) -> Self {
+        self.last("tag", |scenario| scenario.record.tags.push(tag.to_owned()))
     }
 
     /// A requirement the scenario answers; may be called several times.
@@ -135,6 +148,24 @@ impl<C> Phase<C> {
     pub fn limit(self, limit: Duration) -> Self {
         self.last("limit", |scenario| scenario.limit = Some(limit))
     }
+}
+
+/// What runs at the same time, in order: one scenario alone or, side by side, all of the phase that may, where the first of
+/// them stands.
+pub(super) fn batches<C>(phase: &Phase<C>, chosen: &[usize], side_by_side: bool) -> Vec<Vec<usize>> {
+    let (mut batches, mut beside) = (Vec::<Vec<usize>>::new(), None::<usize>);
+    for n in chosen {
+        match beside {
+            Some(at) if phase.scenarios[*n].aside => batches[at].push(*n),
+            _ => {
+                if side_by_side && phase.scenarios[*n].aside {
+                    beside = Some(batches.len());
+                }
+                batches.push(vec![*n]);
+            }
+        }
+    }
+    batches
 }
 
 /// Fills in the names and lists everything that makes the plan unusable.
@@ -205,17 +236,19 @@ fn slug(text: &str) -> String {
 /// The positions (phase, scenario) that the arguments ask for, in order.
 ///
 /// A bare filter that matches nothing is an empty selection, because cargo hands filters to every target. Whatever
-/// names something of this campaign (`--scenario`, `--category`, `--exact`) must exist.
+/// names something of this campaign (`--scenario`, `--category`, `--tag`, `--exact`) must exist.
 pub(super) fn select<C>(phases: &[Phase<C>], args: &Args) -> std::result::Result<Vec<(usize, usize)>, Vec<String>> {
     let all = || phases.iter().flat_map(|phase| &phase.scenarios);
     let is_id = |scenario: &Planned<C>, text: &str| scenario.record.id.eq_ignore_ascii_case(text);
     let is_category = |scenario: &Planned<C>, text: &str| {
         scenario.record.category == text || slug(&scenario.record.category) == slug(text)
     };
+    let has_tag = |scenario: &Planned<C>, text: &str| scenario.record.tags.iter().any(|tag| tag == text);
     let mut problems = Vec::new();
     for (flag, wanted, exists) in [
         ("--scenario", &args.scenarios, &(|text: &str| all().any(|s| is_id(s, text))) as &dyn Fn(&str) -> bool),
         ("--category", &args.categories, &|text: &str| all().any(|s| is_category(s, text))),
+        ("--tag", &args.tags, &|text: &str| all().any(|s| has_tag(s, text))),
     ] {
         problems.extend(wanted.iter().filter(|w| !exists(w)).map(|w| format!("{flag} {w}: there is none")));
     }
@@ -234,6 +267,7 @@ pub(super) fn select<C>(phases: &[Phase<C>], args: &Args) -> std::result::Result
             && !args.bench
             && (args.scenarios.is_empty() || args.scenarios.iter().any(|id| is_id(scenario, id)))
             && (args.categories.is_empty() || args.categories.iter().any(|c| is_category(scenario, c)))
+            && (args.tags.is_empty() || args.tags.iter().any(|tag| has_tag(scenario, tag)))
             && (args.filters.is_empty() || args.filters.iter().any(|filter| filtered(scenario, filter)))
             && !args.skip.iter().any(|skip| filtered(scenario, skip))
     };
@@ -241,9 +275,9 @@ pub(super) fn select<C>(phases: &[Phase<C>], args: &Args) -> std::result::Result
     for (p, phase) in phases.iter().enumerate() {
         chosen.extend(phase.scenarios.iter().enumerate().filter(|(_, s)| wanted(s)).map(|(s, _)| (p, s)));
     }
-    let named = !args.scenarios.is_empty() || !args.categories.is_empty();
+    let named = !args.scenarios.is_empty() || !args.categories.is_empty() || !args.tags.is_empty();
     if problems.is_empty() && named && chosen.is_empty() && !args.ignored_only && !args.bench {
-        problems.push("--scenario, --category and the filters together leave nothing to run".to_owned());
+        problems.push("--scenario, --category, --tag and the filters together leave nothing to run".to_owned());
     }
     if !problems.is_empty() {
         let valid: Vec<_> = all().map(|s| s.name.as_str()).collect();

@@ -72,7 +72,7 @@ impl Probe {
 
     async fn run(self) -> PreflightRecord {
         let (begun, limit, body) = (Instant::now(), self.limit.min(LONGEST), self.body);
-        let end = isolated(&self.name, limit, || {}, move || Box::pin(async move { body.run().await })).await;
+        let end = isolated(&self.name, limit, || {}, || {}, move || Box::pin(async move { body.run().await })).await;
         let outcome = match end {
             End::Done(outcome) => outcome,
             End::Panicked(message) => Outcome::fail(format!("the probe panicked: {message}")),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use harness_props::Outcome;
+use harness_props::{DataVerdict, Outcome};
 
 use super::preflight::masked;
 use super::session::{Session, lock};
@@ -15,6 +15,7 @@ use crate::error::{CoreResult, Error, ErrorKind};
 use crate::record::{CriterionRecord, Event, Finding, FindingKind, ScenarioRecord, SeriesRecord, StepRecord};
 use crate::run::SeedStream;
 use crate::slo::{Measured, Threshold};
+use crate::watchdog::Parties;
 
 /// What a scenario has said so far; survives the scenario being cut.
 #[derive(Debug, Default)]
@@ -35,6 +36,7 @@ pub struct Scenario<C = ()> {
     record: ScenarioRecord,
     declared: Vec<Threshold>,
     said: Arc<Mutex<Said>>,
+    parties: Parties,
 }
 
 impl<C> std::fmt::Debug for Scenario<C> {
@@ -50,8 +52,16 @@ impl<C> Scenario<C> {
         record: ScenarioRecord,
         declared: Vec<Threshold>,
         said: Arc<Mutex<Said>>,
+        parties: Parties,
     ) -> Self {
-        Self { context, session, record, declared, said }
+        Self { context, session, record, declared, said, parties }
+    }
+
+    /// Who takes part: workers and clients [join](Parties::join) and say what they are at. A scenario that is killed at its limit
+    /// shows what each was at.
+    #[must_use]
+    pub fn parties(&self) -> Parties {
+        self.parties.clone()
     }
 
     /// The campaign's environment: servers, the system under test, clients.
@@ -203,6 +213,22 @@ impl<C> Scenario<C> {
                 .caused_by(error)
         })?;
         self.evidence(&path.file_name().unwrap_or_default().to_string_lossy(), bytes)
+    }
+
+    /// Records the answer to a question about data, like [`Scenario::check`]; data that is lost or damaged goes on record as
+    /// a finding too, so that the decision is NO-GO whatever the scenario weighs.
+    pub fn verdict(&self, label: &str, verdict: &impl DataVerdict) -> Outcome {
+        self.damage(verdict);
+        self.check(label, verdict.outcome())
+    }
+
+    /// Puts on record what a verdict says of lost or damaged data; without either it says nothing.
+    pub fn damage(&self, verdict: &impl DataVerdict) {
+        let kinds =
+            [(FindingKind::DataLoss, verdict.is_data_loss()), (FindingKind::Corruption, verdict.is_corruption())];
+        for (kind, _) in kinds.into_iter().filter(|(_, is_there)| *is_there) {
+            self.finding(kind, verdict.outcome().detail());
+        }
     }
 
     /// Records a finding. Its kind gives its severity: data loss, corruption, security and crashes forbid a release.

@@ -75,7 +75,24 @@ pub(super) struct Session {
     target: String,
 }
 
+/// The profile that runs when none is asked for.
+pub(super) const DEFAULT_PROFILE: &str = "default";
+
 impl Session {
+    /// The profile asked for by arguments or environment.
+    pub(super) fn profile(args: &Args) -> String {
+        let asked = args.profile.clone().or_else(|| Settings::get().profile.clone());
+        asked.unwrap_or_else(|| DEFAULT_PROFILE.to_owned())
+    }
+
+    /// The planted defects asked for by environment and arguments.
+    pub(super) fn plants(args: &Args) -> Vec<String> {
+        let mut plants = Settings::get().plants.clone();
+        let more: Vec<_> = args.plants.iter().filter(|plant| !plants.contains(plant)).cloned().collect();
+        plants.extend(more);
+        plants
+    }
+
     /// Opens the record of this process. Under the campaign drive everything goes below `--out`, beside the reports.
     pub(super) fn open(args: &Args, package: Option<String>) -> CoreResult<Self> {
         let (settings, run) = (Settings::get(), Run::current());
@@ -94,15 +111,12 @@ impl Session {
             Some(nextest) if !campaign => format!("campaign-{process}-attempt{}", nextest.attempt),
             _ => format!("campaign-{process}"),
         };
-        let mut plants = settings.plants.clone();
-        plants.extend(args.plants.iter().filter(|plant| !settings.plants.contains(plant)).cloned());
-        let profile = args.profile.clone().or_else(|| settings.profile.clone());
         Ok(Self {
             recorder: Recorder::create(&dir, run.id(), &attempt)?,
             lost: Mutex::new(None),
             setup: std::sync::Arc::new(Setup {
-                plants,
-                profile: profile.unwrap_or_else(|| "default".to_owned()),
+                plants: Self::plants(args),
+                profile: Self::profile(args),
                 duration: args.duration,
                 seed: run.seed(),
                 dir,
@@ -176,7 +190,7 @@ impl Session {
         if !self.setup.plants.is_empty() {
             line.push_str(&format!(" HARNESS_PLANT={}", self.setup.plants.join(",")));
         }
-        if self.setup.profile != "default" {
+        if self.setup.profile != DEFAULT_PROFILE {
             line.push_str(&format!(" HARNESS_PROFILE={}", self.setup.profile));
         }
         let package = self.package.as_ref().map_or_else(String::new, |package| format!(" -p {package}"));

@@ -19,6 +19,8 @@ pub(super) fn list<C>(campaign: &Campaign<C>, args: &Args, chosen: &[(usize, usi
         chosen.iter().map(|(p, s)| format!("{}: test", campaign.phases[*p].scenarios[*s].name)).collect();
     if !args.terse {
         lines.push(format!("\n{} tests, 0 benchmarks", chosen.len()));
+        let plan = |profile: &super::Profile| profile.plan(&campaign.phases, chosen);
+        lines.extend(campaign.profiles.iter().map(|profile| format!("\n{}", plan(profile))));
     }
     if !lines.is_empty() {
         print(&lines.join("\n"));
@@ -44,10 +46,11 @@ pub(super) async fn run<C: Send + Sync + 'static>(
     for (p, s) in chosen {
         let phase = &campaign.phases[*p];
         let scenario = &phase.scenarios[*s];
-        let limit = scenario.limit.unwrap_or_else(|| phase.hard_limit()).min(phase.hard_limit());
-        let one = one::run(session, &context, scenario, limit, &mut || {}).await;
-        print(&format!("test {} ... {} ({})", scenario.name, word(&one), clock(one.took)));
-        finished.push(one);
+        let limit = campaign.limit_of(scenario, phase.hard_limit(), session);
+        for one in one::run(session, &context, &[scenario], &[limit], &mut || {}).await {
+            print(&format!("test {} ... {} ({})", scenario.name, word(&one), clock(one.took)));
+            finished.push(one);
+        }
     }
     let failures: Vec<_> =
         finished.iter().filter(|f| !f.message.is_empty()).map(|f| one::failure_text(session, f)).collect();

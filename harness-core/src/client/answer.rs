@@ -17,6 +17,7 @@ pub struct Answer {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
     pub(super) body: Vec<u8>,
+    pub(super) received: usize,
     pub(super) first_byte: Duration,
     pub(super) took: Duration,
     pub(super) trace: Option<String>,
@@ -60,10 +61,16 @@ impl Answer {
         &self.headers
     }
 
-    /// The body as it came.
+    /// The body as it came, unpacked if the client unpacks.
     #[must_use]
     pub fn body(&self) -> &[u8] {
         &self.body
+    }
+
+    /// Bytes of the body as they came off the wire.
+    #[must_use]
+    pub fn received(&self) -> usize {
+        self.received
     }
 
     /// From the start of the call to the headers.
@@ -108,7 +115,9 @@ impl Answer {
     /// [`ErrorKind::Protocol`] when it is not UTF-8.
     pub fn text(&self) -> CoreResult<String> {
         String::from_utf8(self.body.clone()).map_err(|error| {
-            self.failure(error.to_string()).into_error(ErrorKind::Protocol, "sent a body that is not UTF-8")
+            let packed = self.header("content-encoding").filter(|_| self.received == self.body.len());
+            let packed = packed.map_or_else(String::new, |name| format!("; it is packed as `{name}`: Http::unpacks"));
+            self.failure(format!("{error}{packed}")).into_error(ErrorKind::Protocol, "sent a body that is not UTF-8")
         })
     }
 

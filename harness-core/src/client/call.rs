@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::answer::Answer;
 use super::http::{CORRELATION_HEADER, Http, Limits, TRACE_HEADER};
 use super::mask;
+use super::packing::{Misfit, Packing, Unpacker};
 use super::retry::{Retry, transient};
 use crate::error::{CoreResult, Error, ErrorKind};
 use crate::wait::{pause, seconds};
@@ -111,6 +112,7 @@ pub struct Call {
     url: String,
     headers: Vec<(String, String)>,
     body: Option<Vec<u8>>,
+    packing: Option<Packing>,
     correlation: String,
     limits: Limits,
     defect: Option<String>,
@@ -119,7 +121,8 @@ pub struct Call {
 impl Call {
     pub(super) fn new(http: Http, method: Method, url: String, correlation: String) -> Self {
         let limits = http.shared.limits;
-        Self { http, method, url, headers: Vec::new(), body: None, correlation, limits, defect: None }
+        let headers = Vec::new();
+        Self { http, method, url, headers, body: None, packing: None, correlation, limits, defect: None }
     }
 
     /// Sends a header; a later one of the same name replaces an earlier one.
@@ -178,6 +181,12 @@ impl Call {
         self.header("content-type", content_type)
     }
 
+    /// Packs the body and says so in `Content-Encoding`. A service need not take it: 415 is the answer of one that does not.
+    pub fn packed(mut self, packing: Packing) -> Self {
+        self.packing = Some(packing);
+        self.header("content-encoding", packing.name())
+    }
+
     /// Limits the time to the first byte of the answer, from the start of the call.
     pub fn first_byte(mut self, limit: Duration) -> Self {
         self.limits.first_byte = limit;
@@ -233,17 +242,18 @@ impl Call {
         let largest = streamed.call.http.shared.largest_body;
         let mut body = Vec::new();
         while let Some(chunk) = streamed.chunk_after(&body).await? {
-            if body.len() + chunk.len() > largest {
+            if streamed.received > largest {
                 let failure = streamed.call.failure(Stage::Body, Some(streamed.status), &body);
                 return Err(failure.into_error(ErrorKind::Protocol, &format!("sent more than {largest} bytes")));
             }
             body.extend_from_slice(&chunk);
         }
-        let Streamed { call, status, headers, begun, first_byte, .. } = streamed;
+        let Streamed { call, status, headers, begun, first_byte, received, .. } = streamed;
         let (method, url) = (call.method.to_string(), mask::url(&call.url));
         let (correlation, took) = (call.correlation, begun.elapsed());
         let trace = call.headers.iter().find(|(name, _)| name == TRACE_HEADER).map(|(_, value)| value.clone());
-        Ok(Answer { method, url, correlation, status, headers, body, first_byte, took, trace, tries: Vec::new() })
+        let tries = Vec::new();
+        Ok(Answer { method, url, correlation, status, headers, body, received, first_byte, took, trace, tries })
     }
 
     /// Sends it and gives the answer as soon as its headers are there; the body is read piece by piece.
@@ -262,7 +272,18 @@ impl Call {
         };
         let (status, first_byte) = (response.status().as_u16(), begun.elapsed());
         let headers = std::mem::take(response.headers_mut());
-        Ok(Streamed { call: self, response, status, headers, begun, first_byte, received: 0 })
+        let unpacker = match self.http.shared.unpacks {
+            None => None,
+            Some(most) => {
+                let named = headers.get("content-encoding").map(|value| String::from_utf8_lossy(value.as_bytes()));
+                Unpacker::of(named.as_deref(), most).map_err(|misfit| self.misfit(&misfit, status))?
+            }
+        };
+        Ok(Streamed { call: self, response, status, headers, begun, first_byte, received: 0, unpacker })
+    }
+
+    fn misfit(&self, misfit: &Misfit, status: u16) -> Error {
+        self.failure(Stage::Body, Some(status), &[]).into_error(ErrorKind::Protocol, &misfit.to_string())
     }
 
     fn build(&mut self, client: &reqwest::Client) -> CoreResult<reqwest::Request> {
@@ -282,7 +303,10 @@ impl Call {
                 .map_err(|_| refuse(self, format!("the value of header `{name}` has forbidden characters")))?;
             request = request.header(name, value);
         }
-        if let Some(body) = self.body.take() {
+        if let Some(mut body) = self.body.take() {
+            if let Some(packing) = self.packing {
+                body = packing.pack(&body).map_err(|error| refuse(self, error.to_string()))?;
+            }
             request = request.body(body);
         }
         request.build().map_err(|error| refuse(self, deepest(&error)))
@@ -340,6 +364,7 @@ pub struct Streamed {
     begun: Instant,
     first_byte: Duration,
     received: usize,
+    unpacker: Option<Unpacker>,
 }
 
 impl Streamed {
@@ -355,22 +380,42 @@ impl Streamed {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// Bytes of the body so far.
+    /// Bytes of the body so far, as they came off the wire.
     #[must_use]
     pub fn received(&self) -> usize {
         self.received
     }
 
-    /// The next piece of the body as it came off the wire; `None` at its end. Bounded by the limit of the whole call.
+    /// The next piece of the body as it came off the wire, unpacked if the client unpacks; `None` at its end. Bounded by the
+    /// limit of the whole call.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`] at the limit, [`ErrorKind::Protocol`] when the body breaks off.
+    /// [`ErrorKind::Timeout`] at the limit, [`ErrorKind::Protocol`] when the body breaks off or cannot be unpacked.
     pub async fn chunk(&mut self) -> CoreResult<Option<Bytes>> {
         self.chunk_after(&[]).await
     }
 
     /// [`Streamed::chunk`] with what came before, which a failure shows.
     async fn chunk_after(&mut self, body: &[u8]) -> CoreResult<Option<Bytes>> {
+        loop {
+            let chunk = self.packed_chunk(body).await?;
+            let Some(unpacker) = &mut self.unpacker else { return Ok(chunk) };
+            let unpacked = match &chunk {
+                Some(piece) => unpacker.push(piece),
+                None => unpacker.finish().map(|()| Vec::new()),
+            };
+            let unpacked = unpacked.map_err(|misfit| self.call.misfit(&misfit, self.status))?;
+            match chunk {
+                // A piece may hold less than one byte of what was packed.
+                Some(_) if unpacked.is_empty() => {}
+                Some(_) => return Ok(Some(unpacked.into())),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// The next piece as it came off the wire.
+    async fn packed_chunk(&mut self, body: &[u8]) -> CoreResult<Option<Bytes>> {
         let left = self.call.limits.total.saturating_sub(self.begun.elapsed());
         match tokio::time::timeout(left, self.response.chunk()).await {
             Ok(Ok(chunk)) => {

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::call::Call;
 use super::renewal::Tokens;
 use super::retry::Retry;
-use super::{mask, prometheus};
+use super::{mask, packing, prometheus};
 use crate::error::{CoreResult, Error, ErrorKind};
 use crate::run::{Run, fnv};
 
@@ -77,6 +77,8 @@ pub(super) struct Shared {
     base: String,
     pub(super) limits: Limits,
     pub(super) largest_body: usize,
+    /// To how many bytes a packed body is unpacked; `None` leaves it as it comes.
+    pub(super) unpacks: Option<usize>,
     headers: Vec<(String, String)>,
     pub(super) retry: Option<Retry>,
     pub(super) tokens: Option<Tokens>,
@@ -140,6 +142,7 @@ impl Http {
             base,
             limits,
             largest_body: 64 << 20,
+            unpacks: None,
             headers: Vec::new(),
             retry: None,
             tokens: None,
@@ -164,6 +167,21 @@ impl Http {
     #[must_use]
     pub fn tokens(self, tokens: Tokens) -> Self {
         self.changed(|shared| shared.tokens = Some(tokens))
+    }
+
+    /// The same client that asks for packed bodies (`Accept-Encoding: gzip, deflate`) and unpacks them, to so many bytes at
+    /// most: one that unpacks to more fails the call, and never takes more memory than that. A stream is unpacked piece by
+    /// piece under the same limit over all pieces. A body packed in another way fails the call, too.
+    #[must_use]
+    pub fn unpacks(self, most_bytes: usize) -> Self {
+        self.changed(|shared| shared.unpacks = Some(most_bytes))
+    }
+
+    /// The same client that takes a body of so many bytes as they come off the wire; 64 MiB unless told. A longer one fails the
+    /// call. Streams have no such limit.
+    #[must_use]
+    pub fn largest_body(self, bytes: usize) -> Self {
+        self.changed(|shared| shared.largest_body = bytes)
     }
 
     /// The same client that sends a `traceparent` of its own with every call; see [`super::Answer::trace`].
@@ -217,6 +235,9 @@ impl Http {
         let number = CALLS.fetch_add(1, Ordering::Relaxed);
         let id = format!("{}-{}-{number}", Run::current().id(), std::process::id());
         let mut call = Call::new(self.clone(), method, url, id);
+        if self.shared.unpacks.is_some() {
+            call = call.header("accept-encoding", packing::ACCEPTED);
+        }
         if self.shared.traced {
             call = call.header(TRACE_HEADER, traceparent(number));
         }

@@ -20,7 +20,10 @@
 //!
 //! It tries again only where it is told to (a retry hides a failure), and only what may be repeated: `Retry`.
 //!
-//! What it does not do: TLS, redirects (a redirect is an answer to look at), unpacking compressed bodies.
+//! Packed bodies (gzip, deflate) are left as they come unless the client is told to unpack them, and to how many bytes:
+//! `Http::unpacks`; a call packs its own body by `Call::packed`.
+//!
+//! What it does not do: TLS, redirects (a redirect is an answer to look at).
 
 #[cfg(feature = "http")]
 mod answer;
@@ -30,6 +33,8 @@ mod call;
 mod http;
 pub mod limits;
 pub mod mask;
+#[cfg(feature = "http")]
+mod packing;
 pub mod prometheus;
 #[cfg(feature = "http")]
 mod renewal;
@@ -47,10 +52,13 @@ pub use self::{
     answer::Answer,
     call::{Call, CallFailure, Stage, Streamed},
     http::{CORRELATION_HEADER, Http, Limits, TRACE_HEADER},
+    packing::Packing,
     renewal::Tokens,
     retry::Retry,
     table::{ApiTable, Route},
 };
 
+#[cfg(all(test, feature = "http"))]
+mod packing_tests;
 #[cfg(all(test, feature = "http"))]
 mod tests;

@@ -48,6 +48,7 @@
 mod drive;
 mod plan;
 mod report;
+mod series;
 #[cfg(test)]
 mod tests;
 mod workload;

@@ -202,6 +202,31 @@ async fn calls_that_could_not_be_sent_leave_no_evidence() {
     assert!(recovery.sender.is_no_evidence(), "{recovery}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn plots_show_each_operation_with_the_time_it_was_broken_as_a_band() {
+    let recovery = run(Defect::None).await;
+    let series = recovery.series("F1");
+    let drawn: Vec<_> = series.iter().map(|one| (one.plot.as_str(), one.name.as_str(), one.unit.as_str())).collect();
+    let (slow, errors) = ("slowest call over time", "errors over time");
+    assert_eq!(drawn, [(slow, "get", "ms"), (slow, "put", "ms"), (errors, "get", "/s"), (errors, "put", "/s")]);
+    let (fault, healed) = (recovery.timeline.fault.unwrap(), recovery.timeline.healed.unwrap());
+    let band = [(fault.as_secs_f64(), "broken".to_owned()), (healed.as_secs_f64(), "healed".to_owned())];
+    assert!(series.iter().all(|one| one.scenario == "F1" && one.marks == band), "{series:?}");
+    assert!(series.iter().all(|one| one.points.is_sorted_by(|a, b| a.0 < b.0) && !one.points.is_empty()));
+    // The rates add up to what failed, all of it after the fault.
+    let failed = |at: usize| series[at].points.iter().map(|(_, rate)| rate * 0.1).sum::<f64>();
+    assert!(failed(2).abs() < 1e-9 && (failed(3) - recovery.verdict.figures.failed as f64).abs() < 1e-6, "{series:?}");
+    let early = series[3].points.iter().filter(|(at, rate)| *rate > 0.0 && *at + 0.1 < fault.as_secs_f64());
+    assert_eq!(early.count(), 0);
+    assert!(series[1].points.iter().all(|(_, ms)| (2.0..=4.0).contains(ms)), "{series:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn plots_of_what_was_never_broken_have_no_band() {
+    let recovery = run(Defect::UnsteadyBefore).await;
+    assert!(recovery.series("F1").iter().all(|one| one.marks.is_empty()));
+}
+
 #[tokio::test]
 async fn experiment_without_operations_is_refused() {
     let experiment = Experiment::new(Steady::new(ms(100), 99));

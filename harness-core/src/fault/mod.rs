@@ -35,10 +35,12 @@
 //! ```
 
 mod bites;
+mod container;
 mod injected;
 mod outage;
 mod proxy;
 mod schedule;
+mod tap;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -47,10 +49,12 @@ use std::sync::Arc;
 use crate::error::CoreResult;
 
 pub use bites::Bites;
+pub use container::ContainerFault;
 pub use injected::{Injected, inject};
 pub use outage::Outage;
 pub use proxy::{Connection, Decision, FaultProxy, ProxyFault, ProxySpec, Towards, Upstream, WireFault, WireKind};
 pub use schedule::{Chaos, Played, PlayedStep, Schedule, ShrunkSchedule, Step, Target, Targets};
+pub use tap::{FrameRecord, FrameTap, Frames, Framing, TapFault};
 
 /// What [`Fault::inject`] and [`Fault::heal`] return: done, and proven, when it is ready.
 pub type Effect<'a> = Pin<Box<dyn Future<Output = CoreResult> + Send + 'a>>;

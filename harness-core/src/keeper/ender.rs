@@ -12,7 +12,7 @@ use super::sweep::{CONTAINERS, LEASE_LABEL, end_owned};
 use super::{Custodian, LeaseId, Left};
 use crate::error::CoreResult;
 use crate::service::engine;
-use crate::wait::pause_blocking;
+use crate::wait::{aside, pause_blocking};
 
 /// How often ending a lease's leavings is tried.
 const TRIES: u32 = 3;
@@ -58,7 +58,7 @@ impl Ender {
     pub(super) fn attend(&self, server: &ServerState) -> CoreResult {
         for custodian in self.custodians {
             let server = server.clone();
-            std::thread::Builder::new().name("harness-attendant".to_owned()).spawn(move || {
+            aside("harness-attendant", move || {
                 if let Err(error) = custodian.attend(&server) {
                     say(&server.slot, &format!("cannot serve: {error:?}"));
                 }

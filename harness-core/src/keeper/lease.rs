@@ -78,26 +78,28 @@ impl LeaseNote {
 
 /// A lease this process holds until it ends.
 struct Held {
+    slot: PathBuf,
     keeper: ProcessId,
     id: LeaseId,
     _lock: File,
 }
 
 /// The leases of this process by slot. Only files: the kernel needs no destructor to release them.
-static HELD: Mutex<BTreeMap<PathBuf, Held>> = Mutex::new(BTreeMap::new());
+static HELD: Mutex<Vec<Held>> = Mutex::new(Vec::new());
 
 /// The lease of this process on a slot of this keeper: the one it holds, else a new one.
 /// `None` when the slot is gone.
 pub(crate) fn hold(slot: &Path, keeper: ProcessId) -> CoreResult<Option<LeaseId>> {
     let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(held) = held.get(slot).filter(|held| held.keeper == keeper) {
+    if let Some(held) = held.iter().find(|held| held.slot == slot && held.keeper == keeper) {
         return Ok(Some(held.id.clone()));
     }
     let id = LeaseId::next();
     let path = slot.join("leases").join(id.as_str());
     match take(&path) {
         Ok(lock) => {
-            held.insert(slot.to_owned(), Held { keeper, id: id.clone(), _lock: lock });
+            held.retain(|held| held.slot != slot);
+            held.push(Held { slot: slot.to_owned(), keeper, id: id.clone(), _lock: lock });
             Ok(Some(id))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -109,7 +111,7 @@ pub(crate) fn hold(slot: &Path, keeper: ProcessId) -> CoreResult<Option<LeaseId>
 
 /// Gives a lease back that turned out to be worth nothing.
 pub(crate) fn release(slot: &Path) {
-    HELD.lock().unwrap_or_else(PoisonError::into_inner).remove(slot);
+    HELD.lock().unwrap_or_else(PoisonError::into_inner).retain(|held| held.slot != slot);
 }
 
 /// The file appears under its name already locked: a keeper that looks never takes it for abandoned.

@@ -1,6 +1,6 @@
 //! The keeper at work: looks, asks its state machine, acts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -60,8 +60,8 @@ struct Keeper {
     state: ServerState,
     server: Held,
     ender: Ender,
-    runners: BTreeSet<ProcessId>,
-    known: BTreeSet<super::LeaseId>,
+    runners: Vec<ProcessId>,
+    known: Vec<super::LeaseId>,
     closed: Option<File>,
     _lock: File,
 }
@@ -101,8 +101,8 @@ impl Keeper {
             state,
             ender: Ender::start(dir, custodians)?,
             server: Held::start(dir, launch)?,
-            runners: BTreeSet::new(),
-            known: BTreeSet::new(),
+            runners: Vec::new(),
+            known: Vec::new(),
             closed: None,
             _lock: lock,
         })
@@ -129,7 +129,8 @@ impl Keeper {
         let leases: BTreeMap<_, _> = sweep::leases_in(&self.dir).into_iter().collect();
         for lease in leases.keys().filter(|lease| !self.known.contains(lease)) {
             let note = read_json::<LeaseNote>(&self.dir.join("leases").join(lease.as_str()));
-            self.runners.extend(note.ok().flatten().and_then(|note| note.runner));
+            let runner = note.ok().flatten().and_then(|note| note.runner);
+            self.runners.extend(runner.filter(|runner| !self.runners.contains(runner)));
         }
         self.known = leases.keys().cloned().collect();
         self.runners.retain(|runner| runner.is_alive());

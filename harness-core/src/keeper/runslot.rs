@@ -58,6 +58,12 @@ impl RunSlot {
         Ok(std::fs::write(dir.join(self.attached.lease.as_str()), "")?)
     }
 
+    /// True once this lease may own containers.
+    #[cfg(feature = "checks")]
+    pub(crate) fn may_own_containers(&self) -> bool {
+        self.attached.slot.join(CONTAINERS).join(self.attached.lease.as_str()).exists()
+    }
+
     /// A fresh directory that goes when this process ends.
     pub(crate) fn temp_dir(&self) -> CoreResult<PathBuf> {
         static COUNT: AtomicU32 = AtomicU32::new(0);

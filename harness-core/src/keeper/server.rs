@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use super::base::create_dir;
@@ -13,6 +12,7 @@ use super::sweep::{CONTAINERS, SLOT_LABEL, end_owned};
 use crate::error::{CoreResult, Error, ErrorKind};
 use crate::service::spawn::user_to_drop_to;
 use crate::service::{ContainerSpec, Exec, Exit, LAST_LINES, Port, Running, Signal, Streams, engine, run_owned};
+use crate::wait::{Aside, Missing, aside};
 
 /// A server that is asked to end is given this long before it is killed.
 const STOP_GRACE: Duration = Duration::from_secs(3);
@@ -22,7 +22,7 @@ const CONTAINER_LOOK: Duration = Duration::from_secs(1);
 /// A server, or one that is being started.
 pub(super) struct Held {
     owner: String,
-    starting: Option<Receiver<CoreResult<Started>>>,
+    starting: Option<Aside<CoreResult<Started>>>,
     started: Option<Started>,
     looked: Option<Instant>,
 }
@@ -44,20 +44,17 @@ impl Held {
     pub(super) fn start(dir: &Path, launch: Launch) -> CoreResult<Self> {
         let owner = format!("{}/server", dir.display());
         let starter = Starter { dir: dir.to_owned(), owner: owner.clone(), until: Instant::now() + launch.limit };
-        let (done, starting) = channel();
-        std::thread::Builder::new().name("harness-starter".to_owned()).spawn(move || {
-            // A keeper that left meanwhile ends what was started by its owner's name.
-            let _ = done.send(starter.start(&launch));
-        })?;
+        // A keeper that leaves meanwhile ends what was started by its owner's name.
+        let starting = aside("harness-starter", move || starter.start(&launch))?;
         Ok(Self { owner, starting: Some(starting), started: None, looked: None })
     }
 
     /// What was started and where, once.
     pub(super) fn started(&mut self) -> Option<CoreResult<(ServerIdentity, SocketAddr)>> {
-        let result = match self.starting.as_ref()?.try_recv() {
+        let result = match self.starting.as_ref()?.within(Duration::ZERO) {
             Ok(result) => result,
-            Err(TryRecvError::Empty) => return None,
-            Err(TryRecvError::Disconnected) => Err(Error::new(ErrorKind::Exited, "the keeper's starter panicked")),
+            Err(Missing::NotYet) => return None,
+            Err(Missing::Gone) => Err(Error::new(ErrorKind::Exited, "the keeper's starter panicked")),
         };
         self.starting = None;
         Some(result.map(|started| {
@@ -92,7 +89,7 @@ impl Held {
     pub(super) fn end(&mut self) -> CoreResult {
         if let Some(starting) = self.starting.take() {
             end_owned(&self.owner, |found, owner| found == owner)?;
-            if let Ok(Ok(started)) = starting.recv_timeout(STOP_GRACE * 3) {
+            if let Ok(Ok(started)) = starting.within(STOP_GRACE * 3) {
                 self.started = Some(started);
             }
         }

@@ -15,7 +15,7 @@ use super::{KEEPER_VARIABLE, asked, hook, sweep};
 use crate::error::{CoreResult, Error, ErrorKind};
 use crate::run::{Run, test_name};
 use crate::service::{LAST_LINES, ProcessId, Signal, last_lines, spawn};
-use crate::wait::{Progress, wait_for, wait_for_blocking};
+use crate::wait::{Progress, aside, blocking, wait_for, wait_for_blocking};
 
 /// A keeper that is asked to end is given this long before it is killed.
 const GRACE: Duration = Duration::from_secs(20);
@@ -98,9 +98,7 @@ impl StartGuard {
     pub async fn abandon(&self) -> CoreResult {
         self.forget_keeper();
         let slot = self.slot.clone();
-        tokio::task::spawn_blocking(move || clear(&slot))
-            .await
-            .map_err(|error| Error::new(ErrorKind::Io, "ending the attempt was cut short").caused_by(error))?
+        blocking(move || clear(&slot)).await
     }
 
     /// Declares the server ready. `facts` reach everybody who attaches.
@@ -143,7 +141,7 @@ impl StartGuard {
         let end = Arc::new(Mutex::new(None));
         let told = Arc::clone(&end);
         // Somebody must wait for it, or it stays a zombie while this process lives.
-        std::thread::Builder::new().name("harness-keeper-end".to_owned()).spawn(move || {
+        aside("harness-keeper-end", move || {
             let text = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
             *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
         })?;

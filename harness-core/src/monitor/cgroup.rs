@@ -62,6 +62,54 @@ impl Sampler for CgroupSampler {
     }
 }
 
+/// What a group counts when it meets a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg(feature = "fault")]
+pub(crate) enum Met {
+    /// Periods in which it was throttled: `nr_throttled` of `cpu.stat`.
+    Cpu,
+    /// Times it wanted more memory than it may have, and processes of it that were killed for that: `memory.failcnt` and `oom_kill` of
+    /// `memory.oom_control`, or `max` and `oom_kill` of `memory.events`.
+    Memory,
+}
+
+/// How often the group of this process met a limit since it exists.
+#[cfg(feature = "fault")]
+pub(crate) fn times_met(process: ProcessId, limit: Met) -> CoreResult<u64> {
+    met(Path::new("/sys/fs/cgroup"), &text(format!("/proc/{}/cgroup", process.pid))?, limit)
+}
+
+#[cfg(feature = "fault")]
+fn met(root: &Path, groups: &str, limit: Met) -> CoreResult<u64> {
+    let controller = if limit == Met::Cpu { "cpu" } else { "memory" };
+    let lines: Vec<Vec<&str>> = groups.lines().map(|line| line.splitn(3, ':').collect()).collect();
+    let path = |is: &dyn Fn(&str) -> bool| {
+        lines.iter().find(|line| line.len() == 3 && is(line[1])).map(|line| line[2].trim_start_matches('/'))
+    };
+    let v1 =
+        path(&|names| names.split(',').any(|name| name == controller)).map(|path| root.join(controller).join(path));
+    let unified = || path(&str::is_empty).map(|path| root.join(path)).ok_or_else(|| missing(controller));
+    match (v1, limit) {
+        (Some(dir), Met::Cpu) => counted(&dir.join("cpu.stat"), "nr_throttled ", controller),
+        (None, Met::Cpu) => counted(&unified()?.join("cpu.stat"), "nr_throttled ", controller),
+        (Some(dir), Met::Memory) => {
+            let kills = counted(&dir.join("memory.oom_control"), "oom_kill ", controller).unwrap_or(0);
+            number(&dir.join("memory.failcnt")).map(|count| count as u64 + kills)
+        }
+        (None, Met::Memory) => {
+            let events = unified()?.join("memory.events");
+            Ok(counted(&events, "max ", controller)? + counted(&events, "oom_kill ", controller).unwrap_or(0))
+        }
+    }
+}
+
+/// The number behind this word in a file of words and numbers.
+#[cfg(feature = "fault")]
+fn counted(file: &Path, word: &str, controller: &str) -> CoreResult<u64> {
+    let number = text(file)?.lines().find_map(|line| line.strip_prefix(word)?.trim().parse().ok());
+    number.ok_or_else(|| missing(controller))
+}
+
 /// One look at a group.
 #[derive(Debug, PartialEq)]
 struct Seen {
@@ -127,6 +175,26 @@ mod tests {
         let path = root.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
+    }
+
+    #[cfg(feature = "fault")]
+    #[test]
+    fn times_a_limit_was_met_are_read_from_both_versions() {
+        use super::{Met, met};
+        let dir = tempfile::tempdir().unwrap();
+        file(dir.path(), "cpu/a/cpu.stat", "nr_periods 9\nnr_throttled 7\n");
+        file(dir.path(), "memory/a/memory.failcnt", "5\n");
+        file(dir.path(), "memory/a/memory.oom_control", "under_oom 0\noom_kill 1\n");
+        let groups = "4:memory:/a\n1:cpu:/a\n0::/a\n";
+        assert_eq!(met(dir.path(), groups, Met::Cpu).unwrap(), 7);
+        assert_eq!(met(dir.path(), groups, Met::Memory).unwrap(), 6);
+        file(dir.path(), "b/cpu.stat", "usage_usec 1\nnr_throttled 3\n");
+        file(dir.path(), "b/memory.events", "low 0\nmax 2\noom_kill 1\n");
+        assert_eq!(met(dir.path(), "0::/b\n", Met::Cpu).unwrap(), 3);
+        assert_eq!(met(dir.path(), "0::/b\n", Met::Memory).unwrap(), 3);
+        assert_eq!(met(dir.path(), "0::/nowhere\n", Met::Cpu).unwrap_err().kind(), ErrorKind::Io);
+        file(dir.path(), "c/cpu.stat", "usage_usec 1\n");
+        assert_eq!(met(dir.path(), "0::/c\n", Met::Cpu).unwrap_err().kind(), ErrorKind::Environment);
     }
 
     #[test]

@@ -5,13 +5,14 @@
 //! [`Watched::peak`]; [`LeakRule`] tells a leak from a warm-up, [`drift`] the end of a run from its beginning, and
 //! [`returned_to_floor`] whether everything was given back.
 //!
-//! Ready-made: [`ProcessSampler`] for any process, [`CgroupSampler`] for a container, [`tasks`] for a tokio runtime, [`external`] for what a closure can ask
-//! for, such as the backends of a Postgres or the memory of a Redis.
+//! Ready-made: [`ProcessSampler`] for any process, [`CgroupSampler`] for a container, [`HostSampler`] for the whole machine, [`tasks`] for a
+//! tokio runtime, [`external`] for what a closure can ask for, such as the backends of a Postgres or the memory of a Redis.
 //!
 //! What it does not do: it does not read memory that an allocator keeps but nobody uses; RSS counts it, and a leak of
 //! less than [`LeakRule::floor`] per run is not one. Longer runs see smaller leaks.
 
-mod cgroup;
+pub(crate) mod cgroup;
+mod host;
 mod leak;
 mod process;
 mod series;
@@ -27,6 +28,7 @@ use crate::error::{CoreResult, Error};
 use crate::slo::Unit;
 
 pub use cgroup::CgroupSampler;
+pub use host::HostSampler;
 pub use leak::{Leak, LeakRule, drift, returned_to_floor};
 pub use process::ProcessSampler;
 pub use series::Series;

@@ -86,7 +86,7 @@ impl Sampler for ProcessSampler {
 }
 
 /// The number of kilobytes after a label: `Pss:      1234 kB`.
-fn kilobytes(text: &str, label: &str) -> Option<f64> {
+pub(super) fn kilobytes(text: &str, label: &str) -> Option<f64> {
     let line = text.lines().find_map(|line| line.strip_prefix(label))?;
     line.split_whitespace().next()?.parse().ok()
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::{LeakRule, Monitor, ProcessSampler, Sampler, Watched, drift, external, returned_to_floor, tasks};
 use crate::env::Settings;
 use crate::error::ErrorKind;
-use crate::run::{Seed, SeedStream};
-use crate::service::ProcessId;
+use crate::run::{Seed, SeedStream, process_start};
+use crate::service::{Dialogue, Exec, ProcessId};
 use crate::slo::{Measured, Threshold, Unit};
 use crate::wait::pause;
 
@@ -69,7 +69,11 @@ fn shares(warm_ups: &[WarmUp], leak: f64) -> (f64, f64) {
         }
     }
     let all = (rounds() * warm_ups.len() as u64) as f64;
-    println!("leak of {leak}, {all} series: {:.4} are leaks, {:.4} are no evidence", leaks / all, unknown / all);
+    println!(
+        "figure: leak of {leak}, {all} series: {:.4} are leaks, {:.4} are no evidence",
+        leaks / all,
+        unknown / all
+    );
     (leaks / all, unknown / all)
 }
 
@@ -171,9 +175,13 @@ async fn one(sampler: &mut impl Sampler) -> std::collections::BTreeMap<String, f
     readings.into_iter().map(|reading| (last(&reading.name), reading.value)).collect()
 }
 
+/// Where all tests share a process, descriptors of one are waste to another.
+static DESCRIPTORS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn planted_waste_of_each_kind_is_seen() {
+    let _own = DESCRIPTORS.lock().await;
     let mut sampler = ProcessSampler::own("app");
     let before = one(&mut sampler).await;
     assert!(!before.contains_key("cpu"), "there is nothing to compare with yet");
@@ -284,4 +292,28 @@ async fn a_monitor_that_could_see_nothing_is_refused() {
     assert_eq!(own().every(Duration::ZERO).start().unwrap_err().kind(), ErrorKind::Config);
     let outside = std::thread::spawn(move || own().start().map(drop).unwrap_err().kind());
     assert_eq!(outside.join().unwrap(), ErrorKind::Config);
+}
+
+/// The part of a process in the processor time of itself and a service of 2 %.
+async fn overhead(code: &str) -> Measured {
+    let process = Dialogue::start(&Exec::new("sh").args(["-c", code])).unwrap();
+    let id = ProcessId { pid: process.pid(), start: process_start(process.pid()).unwrap() };
+    let read = || std::future::ready(Ok::<_, std::io::Error>(2.0));
+    let service = external("service cpu", Unit::Percent, read);
+    let monitor =
+        Monitor::new().every(Duration::from_millis(50)).watch(ProcessSampler::of("harness", id)).watch(service);
+    let monitor = monitor.start().unwrap();
+    pause(Duration::from_secs(1)).await;
+    let watched = monitor.stop().await.unwrap();
+    assert!(matches!(watched.part_of("harness cpu", &["nobody"]), Measured::Nothing { .. }));
+    watched.part_of("harness cpu", &["service cpu"])
+}
+
+#[tokio::test]
+async fn overhead_of_the_harness_is_seen_with_a_burner_and_not_without() {
+    let _own = DESCRIPTORS.lock().await;
+    let limit = Threshold::parse("overhead", "<= 25 %", None).unwrap();
+    let (calm, burning) = (overhead("exec sleep 60").await, overhead("while :; do :; done").await);
+    assert!(limit.judge(&calm).is_pass(), "{}", limit.judge(&calm));
+    assert!(limit.judge(&burning).is_fail(), "{}", limit.judge(&burning));
 }

@@ -285,6 +285,30 @@ impl Watched {
         self.series(name).map_or_else(|| Measured::nothing(self.absent(name)), Series::mean)
     }
 
+    /// The part, in percent, that one series has in the sum of it and others, by their means: the overhead of a harness is the
+    /// part of its processor time in that of all who are at work. Nothing when one of them is not there, or all are zero.
+    #[must_use]
+    pub fn part_of(&self, part: &str, others: &[&str]) -> Measured {
+        let (mut means, mut fewest) = (Vec::new(), u64::MAX);
+        for name in [part].iter().chain(others) {
+            match self.mean(name) {
+                Measured::Value { value, samples, .. } => {
+                    means.push(value);
+                    fewest = fewest.min(samples);
+                }
+                Measured::Nothing { why } => return Measured::nothing(why),
+                other => return Measured::nothing(format!("`{name}` is {other:?}, of which there is no part")),
+            }
+        }
+        let sum: f64 = means.iter().sum();
+        match means.first() {
+            Some(own) if sum > 0.0 => {
+                Measured::Value { value: own / sum * 100.0, unit: Unit::Percent, samples: fewest }
+            }
+            _ => Measured::nothing("none of them took anything"),
+        }
+    }
+
     /// Whether a series leaks; no evidence for a name that is not there or a series with too many gaps.
     #[must_use]
     pub fn leak(&self, name: &str, rule: &LeakRule) -> Leak {

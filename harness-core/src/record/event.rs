@@ -142,6 +142,9 @@ pub struct ScenarioRecord {
     pub remedy: String,
     /// Requirement ids it answers.
     pub requirements: Vec<String>,
+    /// Words by which it can be chosen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
 }
 
 /// One step inside a scenario.

@@ -271,6 +271,7 @@ impl Merge {
             tickets: Vec::new(),
             torn: torn.collect(),
             warnings: self.warnings,
+            since: None,
         };
         model.totals = model.count();
         model.panel = panel::lines(&model, self.panel.as_deref());

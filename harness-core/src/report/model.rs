@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use harness_props::Outcome;
 use serde::{Deserialize, Serialize};
 
+use super::since::Since;
 use super::ticket::Ticket;
 use crate::record::{CriterionRecord, Machine, PreflightRecord, Records, ScenarioRecord, StepRecord};
 
@@ -44,6 +45,9 @@ pub struct Model {
     pub torn: Vec<Torn>,
     /// What is odd about the records themselves.
     pub warnings: Vec<String>,
+    /// What is different since the run before; none without an archive, or in its first run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Since>,
 }
 
 /// Facts about the run as a whole.

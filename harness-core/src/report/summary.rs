@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use harness_props::Outcome;
 
+use super::follow_up::FollowUp;
 use super::model::{Model, Scenario};
 use super::panel::{row_name, symbol, tally_sentence, value_or_no_data, verdict_outcome};
 use super::text::{clean, cut, duration, one_line};
@@ -117,6 +118,16 @@ fn head(page: &mut Page, model: &Model) {
             }
         }
         None => page.add("No campaign recorded a decision.\n"),
+    }
+    if let Some(next) = FollowUp::of(model) {
+        page.add("\n## Before the next decision\n");
+        for (name, lines) in next.parts().into_iter().filter(|(_, lines)| !lines.is_empty()) {
+            page.add(&format!("\n{name}:\n\n"));
+            lines.iter().for_each(|line| page.add(&format!("- {}\n", escape(line))));
+        }
+    }
+    if let Some(since) = &model.since {
+        page.add(&format!("\n{}\n", escape(&since.sentence())));
     }
 }
 

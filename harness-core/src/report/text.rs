@@ -128,6 +128,14 @@ pub(super) fn count(n: usize, one: &str) -> String {
     if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") }
 }
 
+/// `2026-11-21 12:04 UTC` of an RFC 3339 timestamp.
+pub(super) fn minute(at: &str) -> String {
+    match at.split_once('T') {
+        Some((date, time)) => format!("{date} {} UTC", time.get(..5).unwrap_or(time)),
+        None => at.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{clean, cut, duration, grouped, one_line, short, slug};

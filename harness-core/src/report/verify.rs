@@ -62,7 +62,8 @@ pub fn verify(dir: &Path) -> CoreResult<()> {
     Err(complaints.into_iter().fold(error, Error::tried))
 }
 
-fn read(path: &Path) -> CoreResult<Model> {
+/// Reads `results.json`.
+pub(super) fn read(path: &Path) -> CoreResult<Model> {
     let text = fs::read_to_string(path).map_err(|error| {
         Error::new(ErrorKind::Io, format!("could not read {}", path.display()))
             .caused_by(error)

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::follow_up::FollowUp;
 use super::model::{Model, RESULTS_SCHEMA};
 use super::ticket::Ticket;
 use super::{html, junit, summary};
@@ -28,6 +29,9 @@ pub struct TicketFile {
     pub subject: String,
     /// Gravest first.
     pub tickets: Vec<Ticket>,
+    /// What has to happen before the next decision; after a NO-GO only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follow_up: Option<FollowUp>,
 }
 
 /// Writes every file of the report into `dir`, each whole or not at all.
@@ -66,6 +70,7 @@ pub(super) fn render(model: &Model) -> CoreResult<Vec<(String, String)>> {
         run: model.run.id.clone(),
         subject: model.run.subject.clone(),
         tickets: model.tickets.clone(),
+        follow_up: FollowUp::of(model),
     };
     files.push(("tickets.json".to_owned(), json(&tickets)?));
     Ok(files)

@@ -21,7 +21,13 @@
 //! [`crate::Failure`] on the test's thread, as `?` in a test that returns [`crate::Result`] does. An error returned
 //! through another type is not seen, and neither is one that a task on another thread swallows.
 
+#[cfg(feature = "checks")]
+mod census;
+#[cfg(not(feature = "checks"))]
+#[path = "census_off.rs"]
+mod census;
 mod evidence;
+mod limit;
 mod mark;
 mod skip;
 mod teardown;
@@ -38,11 +44,16 @@ use crate::error::{CoreResult, Error, ErrorKind};
 use crate::keeper::RunSlot;
 use crate::run::{fnv, test_name};
 use crate::service::{Port, ProcessId};
+use crate::watchdog::Parties;
 
+use census::Counts;
 use evidence::Evidence;
+use limit::Limit;
 use mark::Mark;
 use teardown::{Step, Teardowns};
 
+#[cfg(feature = "checks")]
+pub use census::{Census, Listing, Register};
 pub use mark::{mark_failed, test_failed};
 pub use skip::skip;
 
@@ -63,6 +74,9 @@ struct Inner {
     evidence: Evidence,
     teardowns: Teardowns,
     temp_dirs: Mutex<Vec<(RunSlot, PathBuf)>>,
+    counts: Counts,
+    parties: Parties,
+    limit: Mutex<Option<Limit>>,
 }
 
 impl TestScope {
@@ -75,9 +89,16 @@ impl TestScope {
             reasons: Mutex::default(),
             teardowns: Teardowns::default(),
             temp_dirs: Mutex::default(),
+            counts: Counts::default(),
+            parties: Parties::new(),
+            limit: Mutex::default(),
             name,
         };
-        Self { inner: Some(inner) }
+        let scope = Self { inner: Some(inner) };
+        if let Some(limit) = Settings::get().test_limit {
+            scope.limit(limit);
+        }
+        scope
     }
 
     /// The scope of the running test, named after it.
@@ -168,6 +189,25 @@ impl TestScope {
         }
     }
 
+    /// Who takes part in the test: workers and clients [join](Parties::join) and say what they are at, and
+    /// [`TestScope::limit`] prints it when the test hangs.
+    #[must_use]
+    pub fn parties(&self) -> Parties {
+        self.inner.as_ref().map(|inner| inner.parties.clone()).unwrap_or_default()
+    }
+
+    /// Ends the process with the state of everybody when the scope lives longer than this: a hang fails with what each was at,
+    /// where the time-out of a whole suite shows nothing. A thread that blocks does not stop it. `HARNESS_TEST_LIMIT` sets it
+    /// for every scope; the last call counts.
+    ///
+    /// The whole process ends, with exit code 101: with nextest that is this test, else also those beside it.
+    pub fn limit(&self, limit: Duration) {
+        if let Some(inner) = &self.inner {
+            let guard = Limit::start(&inner.name, limit, inner.parties.clone());
+            *locked(&inner.limit) = Some(guard);
+        }
+    }
+
     /// Marks the test as failed, for this reason.
     pub fn fail(&self, reason: impl Into<String>) {
         if let Some(inner) = &self.inner {
@@ -188,7 +228,8 @@ impl TestScope {
     /// Every teardown that failed or took too long, in one error. The others ran nevertheless.
     pub async fn shutdown(mut self) -> CoreResult {
         let Some(inner) = self.inner.take() else { return Ok(()) };
-        let failures = inner.teardowns.run().await;
+        let mut failures = inner.teardowns.run().await;
+        failures.extend(inner.counts.leaks().await);
         inner.finish(failures)
     }
 }
@@ -202,6 +243,9 @@ impl Drop for TestScope {
             inner.mark.set();
         }
         let failures = inner.teardowns.run_aside();
+        if !inner.counts.is_empty() && !inner.failed() {
+            eprintln!("harness: the census of `{}` was not taken: end the scope with `shutdown`", inner.name);
+        }
         if let Err(error) = inner.finish(failures) {
             eprintln!("harness: {error:?}");
         }

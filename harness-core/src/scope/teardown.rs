@@ -3,12 +3,11 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Mutex;
-use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use super::{TEARDOWN_LIMIT, locked};
 use crate::error::{CoreResult, Error, ErrorKind};
-use crate::wait::{seconds, within};
+use crate::wait::{aside, seconds, within};
 
 type Work = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = CoreResult> + Send>> + Send>;
 
@@ -68,15 +67,14 @@ impl Teardowns {
         }
         let limit = steps.iter().map(|step| step.limit).sum::<Duration>() + Duration::from_secs(1);
         let labels = steps.iter().map(|step| step.label.as_str()).collect::<Vec<_>>().join(", ");
-        let (done, result) = channel();
-        let aside = Self(Mutex::new(steps));
-        let spawned = std::thread::Builder::new().name("harness-teardown".to_owned()).spawn(move || {
+        let steps = Self(Mutex::new(steps));
+        let spawned = aside("harness-teardown", move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let _ = done.send(runtime.map(|runtime| runtime.block_on(aside.run())));
+            runtime.map(|runtime| runtime.block_on(steps.run()))
         });
-        let outcome = spawned.map_err(Error::from).and_then(|_| {
+        let outcome = spawned.map_err(Error::from).and_then(|ending| {
             let late = |_| Error::new(ErrorKind::Timeout, format!("not done after {}", seconds(limit)));
-            result.recv_timeout(limit).map_err(late)?.map_err(Error::from)
+            ending.within(limit).map_err(late)?.map_err(Error::from)
         });
         outcome.unwrap_or_else(|error| vec![(labels, error)])
     }

@@ -15,6 +15,8 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use testcontainers::bollard::Docker;
 use testcontainers::bollard::errors::Error as EngineError;
+#[cfg(feature = "fault")]
+use testcontainers::bollard::models::{ContainerUpdateBody, NetworkConnectRequest, NetworkDisconnectRequest};
 use testcontainers::bollard::models::{HostConfig, PortBinding};
 use testcontainers::bollard::query_parameters::{
     InspectContainerOptions, KillContainerOptions, ListContainersOptionsBuilder, LogsOptionsBuilder,
@@ -26,6 +28,8 @@ use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerAsync, GenericImage, ImageExt};
 use tokio::runtime::{Builder, Handle};
 
+#[cfg(feature = "fault")]
+use super::bounds::{Bounds, CPU_PERIOD_US, Change};
 use super::{ContainerSpec, Exit};
 use crate::env::Settings;
 use crate::error::{CoreResult, Error, ErrorKind};
@@ -290,6 +294,79 @@ pub(crate) fn pause(id: &str) -> CoreResult {
 
 pub(crate) fn resume(id: &str) -> CoreResult {
     tell("resuming container", id, ANSWER_LIMIT, |docker, id| async move { docker.unpause_container(&id).await })
+}
+
+/// What the container may use, and where it is; none when it is gone.
+#[cfg(feature = "fault")]
+pub(crate) fn bounds(id: &str) -> CoreResult<Option<Bounds>> {
+    let id = id.to_owned();
+    on_engine("asking for a container's limits", ANSWER_LIMIT, async move {
+        let found = match engine().await?.inspect_container(&id, None::<InspectContainerOptions>).await {
+            Ok(found) => found,
+            Err(error) if is_missing(&error) => return Ok(None),
+            Err(error) => return Err(refused(format!("could not ask for container {id}"), error)),
+        };
+        let host = found.host_config.unwrap_or_default();
+        let networks = found.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+        Ok(Some(Bounds {
+            nano_cpus: host.nano_cpus.unwrap_or(0),
+            cpu_quota: host.cpu_quota.unwrap_or(0),
+            memory: host.memory.unwrap_or(0),
+            is_oom_killed: found.state.and_then(|state| state.oom_killed).unwrap_or(false),
+            networks: networks.into_keys().collect(),
+        }))
+    })
+}
+
+/// Changes what a container may use, or where it is.
+#[cfg(feature = "fault")]
+pub(crate) fn change(id: &str, change: Change) -> CoreResult {
+    let id = id.to_owned();
+    on_engine("changing a container", ANSWER_LIMIT, async move {
+        let docker = engine().await?;
+        let mut body = ContainerUpdateBody::default();
+        let done = match &change {
+            Change::Connect(network) => {
+                let request = NetworkConnectRequest { container: id.clone(), ..Default::default() };
+                docker.connect_network(network, request).await
+            }
+            Change::Disconnect(network) => {
+                let request = NetworkDisconnectRequest { container: id.clone(), ..Default::default() };
+                docker.disconnect_network(network, request).await
+            }
+            limit => {
+                match limit {
+                    Change::NanoCpus(nanos) => body.nano_cpus = Some(*nanos),
+                    Change::CpuQuota(micros) => {
+                        (body.cpu_period, body.cpu_quota) = (Some(CPU_PERIOD_US), Some(*micros));
+                    }
+                    Change::Memory(bytes) => (body.memory, body.memory_swap) = (Some(*bytes), Some(*bytes)),
+                    Change::Connect(_) | Change::Disconnect(_) => {}
+                }
+                docker.update_container(&id, body).await
+            }
+        };
+        done.map_err(|error| {
+            refused(format!("the engine does not take {change:?} for container {id}"), error)
+                .remedy("the engine's log says more; a container cannot get less memory than it holds")
+        })
+    })
+}
+
+/// Names and ids of all containers with this label, whatever they do.
+pub(crate) fn labelled(label: &str, value: &str) -> CoreResult<Vec<String>> {
+    let filter = format!("{label}={value}");
+    on_engine("listing containers by label", ANSWER_LIMIT, async move {
+        let filters = HashMap::from([("label".to_owned(), vec![filter.clone()])]);
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+        let found = engine().await?.list_containers(Some(options)).await;
+        let found = found.map_err(|error| refused(format!("could not list containers with {filter}"), error))?;
+        let line = |container: testcontainers::bollard::models::ContainerSummary| {
+            let id: String = container.id.unwrap_or_default().chars().take(12).collect();
+            format!("{id} of {}", container.image.unwrap_or_default())
+        };
+        Ok(found.into_iter().map(line).collect())
+    })
 }
 
 async fn remove_one(docker: &Docker, id: &str) -> Result<(), EngineError> {

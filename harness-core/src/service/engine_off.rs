@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+#[cfg(feature = "fault")]
+use super::bounds::{Bounds, Change};
 use super::{ContainerSpec, Exit};
 use crate::error::{CoreResult, Error, ErrorKind};
 
@@ -65,5 +67,20 @@ pub(crate) fn remove(_: &str) -> CoreResult {
 }
 
 pub(crate) fn remove_labelled(_: &str, _: &str) -> CoreResult<Vec<String>> {
+    off()
+}
+
+#[cfg(feature = "fault")]
+pub(crate) fn bounds(_: &str) -> CoreResult<Option<Bounds>> {
+    off()
+}
+
+#[cfg(feature = "fault")]
+pub(crate) fn change(_: &str, _: Change) -> CoreResult {
+    off()
+}
+
+#[cfg(feature = "checks")]
+pub(crate) fn labelled(_: &str, _: &str) -> CoreResult<Vec<String>> {
     off()
 }

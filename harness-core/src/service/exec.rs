@@ -168,6 +168,7 @@ impl Exec {
         }
         match (streams, &self.log) {
             (Streams::Piped, _) => command.stdout(Stdio::piped()).stderr(Stdio::piped()),
+            #[cfg(feature = "dialogue")]
             (Streams::Conversed, _) => command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()),
             (Streams::Logged, Some(log)) => {
                 let file = open_log(log)?;
@@ -198,6 +199,7 @@ impl Exec {
 pub(crate) enum Streams {
     Piped,
     /// Both directions, and standard error.
+    #[cfg(feature = "dialogue")]
     Conversed,
     Logged,
 }

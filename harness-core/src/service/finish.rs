@@ -1,14 +1,13 @@
 //! Running a program to its end within a limit.
 
 use std::io::Read;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Signal;
 use super::exec::{Exec, Streams};
 use crate::error::{CoreResult, Error, ErrorKind};
-use crate::wait::seconds;
+use crate::wait::{Aside, aside, seconds};
 
 /// Output beyond this many bytes per stream is read and thrown away.
 const CAPTURE_BYTES: usize = 8 << 20;
@@ -72,31 +71,30 @@ pub(crate) fn run_owned(exec: &Exec, limit: Duration, owner: Option<&str>) -> Co
 /// One output stream being read by a thread of its own, so that a full pipe never blocks the program.
 struct Capture {
     text: Arc<Mutex<Vec<u8>>>,
-    end: Receiver<()>,
+    end: Option<Aside<()>>,
 }
 
 impl Capture {
     fn of(stream: Option<impl Read + Send + 'static>, name: &str) -> CoreResult<Self> {
         let text = Arc::new(Mutex::new(Vec::new()));
-        let (done, end) = channel::<()>();
+        let mut end = None;
         if let Some(mut stream) = stream {
             let sink = Arc::clone(&text);
-            std::thread::Builder::new().name(format!("harness-{name}")).spawn(move || {
-                let _done = done; // dropped at the end, which wakes the receiver
+            end = Some(aside(&format!("harness-{name}"), move || {
                 let mut buffer = [0; 16 << 10];
                 while let Ok(n @ 1..) = stream.read(&mut buffer) {
                     let mut text = sink.lock().unwrap_or_else(PoisonError::into_inner);
                     let room = CAPTURE_BYTES.saturating_sub(text.len());
                     text.extend_from_slice(&buffer[..n.min(room)]);
                 }
-            })?;
+            })?);
         }
         Ok(Self { text, end })
     }
 
     fn finish(&self, until: Instant) -> String {
-        match self.end.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Ok(()) | Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout) => {}
+        if let Some(end) = &self.end {
+            let _ = end.within(until.saturating_duration_since(Instant::now()));
         }
         String::from_utf8_lossy(&self.text.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
     }

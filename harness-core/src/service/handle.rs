@@ -13,7 +13,7 @@ use super::{
 use crate::error::{CoreResult, Error, ErrorKind};
 use crate::keeper::{LEASE_LABEL, RunSlot, SLOT_LABEL};
 use crate::scope::TestScope;
-use crate::wait::{Progress, wait_for};
+use crate::wait::{Progress, blocking, wait_for};
 
 /// The effect of a verb must show within this time.
 const EFFECT_LIMIT: Duration = Duration::from_secs(10);
@@ -90,6 +90,19 @@ impl Service {
             Body::External => Ok(None),
         })
         .await
+    }
+
+    /// The container it is; refused for anything else, which an engine cannot change.
+    #[cfg(feature = "fault")]
+    pub(crate) fn container(&self, verb: &str) -> CoreResult<String> {
+        match &*self.inner.body() {
+            Body::Container(id) => Ok(id.clone()),
+            Body::Process { .. } => {
+                let what = format!("service `{}` is a process and cannot be {verb}", self.name());
+                Err(Error::new(ErrorKind::Refused, what).remedy("run it in a container for this"))
+            }
+            Body::External => Err(self.inner.not_ours(verb)),
+        }
     }
 
     /// Its output, if it is ours.
@@ -273,7 +286,8 @@ impl Service {
         .await
     }
 
-    async fn wait_until_ready(&self) -> CoreResult {
+    /// Asks the question of its spec until it is ready.
+    pub(crate) async fn wait_until_ready(&self) -> CoreResult {
         let inner = &self.inner;
         let ready = wait_for(format!("service `{}`", inner.name), inner.limit, async || {
             (inner.ready)(Endpoint { name: inner.name.clone(), address: inner.address, pid: self.pid() }).await
@@ -407,11 +421,6 @@ fn create(container: &ContainerSpec, port: &Port, log: Option<&Path>) -> CoreRes
     let labels = [(SLOT_LABEL, slot.dir().display().to_string()), (LEASE_LABEL, slot.owner())];
     let labels = labels.map(|(name, value)| (name.to_owned(), value)).into();
     engine::start(container, port.number(), labels, log.unwrap_or_else(|| Path::new("/dev/null")), CREATE_LIMIT)
-}
-
-async fn blocking<T: Send + 'static>(act: impl FnOnce() -> CoreResult<T> + Send + 'static) -> CoreResult<T> {
-    let joined = tokio::task::spawn_blocking(act).await;
-    joined.map_err(|error| Error::new(ErrorKind::Io, "the work was cut short").caused_by(error))?
 }
 
 impl fmt::Debug for Service {

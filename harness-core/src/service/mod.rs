@@ -3,7 +3,10 @@
 //! Every process and every container of the family starts here. A started process is bound to the life of its starter by
 //! the kernel, leads its own group, inherits no stray descriptors, and carries the name of its owner.
 
+#[cfg(feature = "fault")]
+pub(crate) mod bounds;
 mod container;
+#[cfg(feature = "dialogue")]
 mod dialogue;
 #[cfg(feature = "containers")]
 pub(crate) mod engine;
@@ -23,6 +26,7 @@ pub(crate) mod spawn;
 mod spec;
 
 pub use container::ContainerSpec;
+#[cfg(feature = "dialogue")]
 pub use dialogue::{Dialogue, DialogueEnd};
 pub use exec::Exec;
 pub(crate) use exec::Streams;

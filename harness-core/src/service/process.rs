@@ -140,6 +140,12 @@ fn pids() -> Vec<u32> {
     entries.flatten().filter_map(number).collect()
 }
 
+/// The children of a process, dead ones that nobody waited for included.
+#[cfg(feature = "checks")]
+pub(crate) fn children_of(parent: u32) -> Vec<u32> {
+    pids().into_iter().filter(|pid| parent_of(*pid) == Some(parent)).collect()
+}
+
 /// The parent of a process, `proc_pid_stat(5)` field 4.
 fn parent_of(pid: u32) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::os::{self, Bond};
 use crate::error::{CoreResult, Error, ErrorKind};
@@ -19,12 +19,16 @@ static SPAWNER: Mutex<Option<Sender<Job>>> = Mutex::new(None);
 /// Starts a command from the spawner thread.
 pub(crate) fn start(mut command: Command, bond: Bond) -> std::io::Result<Child> {
     os::arm(&mut command, bond);
-    let (answer, result) = channel();
+    let child: Arc<Mutex<Option<std::io::Result<Child>>>> = Arc::default();
+    let place = Arc::clone(&child);
+    let (done, end) = channel::<()>();
     send(Box::new(move || {
-        // The receiver only goes away when its thread died; then the child dies with us like any other.
-        let _ = answer.send(command.spawn());
+        let _done = done; // dropped at the end, which wakes the receiver
+        *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(command.spawn());
     }))?;
-    result.recv().map_err(|_| std::io::Error::other("the spawner thread ended"))?
+    let _ = end.recv();
+    let child = child.lock().unwrap_or_else(PoisonError::into_inner).take();
+    child.unwrap_or_else(|| Err(std::io::Error::other("the spawner thread ended")))
 }
 
 /// Starts a process that outlives this one: own session, no streams, nothing inherited.

@@ -16,6 +16,7 @@
 //! # });
 //! ```
 
+mod aside;
 mod pace;
 
 use std::future::Future;
@@ -23,6 +24,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::{CoreResult, Error, ErrorKind};
 
+pub use aside::blocking;
+pub(crate) use aside::{Aside, Missing, aside};
 pub use pace::Pace;
 
 /// The shortest pause between two polls.
@@ -62,24 +65,55 @@ pub async fn wait_for<T>(
     limit: Duration,
     mut poll: impl AsyncFnMut() -> Progress<T>,
 ) -> CoreResult<T> {
-    let (what, begun) = (what.into(), tokio::time::Instant::now());
-    let (mut status, mut polls, mut pause) = (None::<String>, 0_u32, FIRST_PAUSE);
+    let mut waiting = Waiting::new(what.into(), limit);
     loop {
-        let left = limit.saturating_sub(begun.elapsed());
-        match tokio::time::timeout(left, poll()).await {
+        match tokio::time::timeout(waiting.left(), poll()).await {
             Ok(Progress::Ready(value)) => return Ok(value),
             Ok(Progress::Failed(error)) => return Err(error),
-            Ok(Progress::NotYet(now)) => status = Some(now),
-            Err(_) if status.is_none() => status = Some("the first poll never returned".to_owned()),
-            Err(_) => {}
+            Ok(Progress::NotYet(status)) => waiting.note(Some(status)),
+            Err(_) => waiting.note(None),
         }
-        polls += 1;
-        if begun.elapsed() + pause >= limit {
-            return Err(Error::new(ErrorKind::Timeout, format!("waited {} for {what}", seconds(limit)))
-                .tried(format!("{polls} polls; last status: {}", status.as_deref().unwrap_or("none"))));
+        waiting.pause().await?;
+    }
+}
+
+/// What all waits have in common, whatever they wait for.
+struct Waiting {
+    what: String,
+    limit: Duration,
+    begun: tokio::time::Instant,
+    status: Option<String>,
+    polls: u32,
+    pause: Duration,
+}
+
+impl Waiting {
+    fn new(what: String, limit: Duration) -> Self {
+        Self { what, limit, begun: tokio::time::Instant::now(), status: None, polls: 0, pause: FIRST_PAUSE }
+    }
+
+    fn left(&self) -> Duration {
+        self.limit.saturating_sub(self.begun.elapsed())
+    }
+
+    /// A poll that hangs says nothing: then the last status stays.
+    fn note(&mut self, status: Option<String>) {
+        self.polls += 1;
+        let hung = || Some("the first poll never returned".to_owned());
+        self.status = status.or_else(|| self.status.take()).or_else(hung);
+    }
+
+    async fn pause(&mut self) -> CoreResult {
+        if self.begun.elapsed() + self.pause >= self.limit {
+            let what = format!("waited {} for {}", seconds(self.limit), self.what);
+            let status = self.status.as_deref().unwrap_or("none");
+            return Err(
+                Error::new(ErrorKind::Timeout, what).tried(format!("{} polls; last status: {status}", self.polls))
+            );
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        Ok(())
     }
 }
 

@@ -1,13 +1,15 @@
 //! A campaign in memory with planted defects (`--plant`) and malformed variants (`HARNESS_DEMO`).
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use harness_core::campaign::{Campaign, Guard, Phase, Probe, Scenario, Setup};
+use harness_core::campaign::{Campaign, Guard, Phase, Probe, Profile, Scenario, Setup};
 use harness_core::record::FindingKind;
 use harness_core::slo::{Limit, Measured, Policy, ReleaseRow, Threshold, Unit, percent};
 use harness_core::wait::pause;
-use harness_core::{CoreResult, Error, ErrorKind, Outcome, Result};
+use harness_core::{CoreResult, DataVerdict, Error, ErrorKind, Outcome, Result};
+use tokio::sync::Barrier;
 
 /// What the scenarios share.
 pub(crate) struct World {
@@ -56,6 +58,21 @@ async fn counts_exactly(cx: &mut Cx) -> Result {
     Ok(())
 }
 
+/// A verdict about a hundred orders.
+struct Ledger {
+    is_damaged: bool,
+}
+
+impl DataVerdict for Ledger {
+    fn outcome(&self) -> Outcome {
+        if self.is_damaged { Outcome::fail("corrupted: order 7") } else { Outcome::pass("100 acknowledged, 100 found") }
+    }
+
+    fn is_corruption(&self) -> bool {
+        self.is_damaged
+    }
+}
+
 async fn loses_nothing(cx: &mut Cx) -> Result {
     if cx.context().has("checks-nothing") {
         return Ok(());
@@ -64,7 +81,7 @@ async fn loses_nothing(cx: &mut Cx) -> Result {
     if cx.context().has("data-loss") {
         cx.finding(FindingKind::DataLoss, "order 1043 was acknowledged and is gone");
     }
-    cx.check("ledger", Outcome::pass("100 acknowledged, 100 found"));
+    cx.verdict("ledger", &Ledger { is_damaged: cx.context().has("corruption") });
     Ok(())
 }
 
@@ -75,9 +92,16 @@ async fn database_loss(cx: &mut Cx) -> Result {
         panic!("the order of service is broken");
     }
     if world.has("hang") {
+        let mut importer = cx.parties().join("importer");
+        importer.at("waiting for the lock of 7");
         std::future::pending::<()>().await;
     }
+    if world.has("killed") && !std::path::Path::new(&std::env::var("HARNESS_DEMO_MARK").unwrap_or_default()).exists() {
+        std::process::abort();
+    }
     if world.has("reads-stdin") {
+        let mut reader = cx.parties().join("reader");
+        reader.at("asking a person");
         // A person would answer; nobody is there.
         loop {
             std::thread::park();
@@ -113,7 +137,14 @@ async fn load(cx: &mut Cx) -> Result {
     Ok(())
 }
 
+/// Where the twelve parts meet in the variant `meet`.
+static ALL: LazyLock<Barrier> = LazyLock::new(|| Barrier::new(12));
+
 async fn bulk(cx: &mut Cx) -> Result {
+    if variant("meet") {
+        let met = tokio::time::timeout(Duration::from_millis(500), ALL.wait()).await.is_ok();
+        cx.check("all at once", if met { Outcome::pass("12") } else { Outcome::fail("nobody came") });
+    }
     let failing: usize = if cx.context().has("two-fail") { 2 } else { usize::from(cx.context().has("one-fails")) };
     let bad = (1..=failing).any(|n| cx.id() == format!("P{n}"));
     cx.check("bulk", if bad { Outcome::fail("planted") } else { Outcome::pass("1") });
@@ -179,10 +210,11 @@ pub(crate) fn campaign() -> Campaign<World> {
             let p = told(p.scenario("A1", "fifty agents", fifty_agents)).critical().requirement("R-1");
             let p = told(p.scenario("A2", "counts exactly", counts_exactly));
             let p = p.criterion(Threshold::parse("deadlocks", "0", None).expect("well formed"));
-            told(p.scenario("A3", "loses nothing", loses_nothing))
+            told(p.scenario("A3", "loses nothing", loses_nothing)).tag("data")
         })
         .phase("recovery", minute, |p| {
             let p = told(p.scenario("F1", "database loss", database_loss)).limit(Duration::from_millis(500)).critical();
+            let p = p.tag("data").tag("fault");
             let p = told(p.scenario("F2", "load", load)).exclusive().category("load test");
             p.criterion(Threshold::parse("throughput", ">= 100 RPS", None).expect("well formed"))
         });
@@ -193,8 +225,18 @@ pub(crate) fn campaign() -> Campaign<World> {
         });
     }
     campaign = campaign.phase("bulk", minute, |p| {
-        (1..=12).fold(p, |p, n| told(p.scenario(&format!("P{n}"), &format!("part {n}"), bulk)))
+        (1..=12).fold(p, |p, n| told(p.scenario(&format!("P{n}"), &format!("part {n}"), bulk)).aside())
     });
+    if variant("profiles") || variant("meet") {
+        let ids =
+            ["A1", "A2", "A3", "F1", "F2"].map(str::to_owned).into_iter().chain((1..=12).map(|n| format!("P{n}")));
+        let ids: Vec<_> = ids.collect();
+        let profile = |name: &str, each| {
+            let times = ids.iter().map(|id| (id.as_str(), Duration::from_millis(each)));
+            Profile::new(name, "as it says").within(Duration::from_millis(each)).takes(times)
+        };
+        campaign = campaign.profile(profile("default", 60_000)).profile(profile("hasty", 1).side_by_side());
+    }
     if variant("malformed") {
         campaign = campaign.expects_scenarios(99).plan_file("tests/demo/no-such-plan.md").phase("bulk", minute, |p| {
             let p = told(p.critical().scenario("A1", "again", bulk));

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::process::Command;
 use std::time::Duration;
 
 use harness_core::keeper::{
     Attached, CORE_HOOK, Custodian, KeptThing, Launch, LeaseId, Left, Main, ServerState, Slot, StartGuard,
     SweepOptions, census, end_slot, run_if_asked, sweep,
 };
-use harness_core::scope::TestScope;
+use harness_core::scope::{Census, TestScope};
 use harness_core::service::{Backend, ContainerSpec, Exec, Port, ServiceSpec};
 use harness_core::wait::{Progress, wait_for, wait_for_blocking};
 use harness_core::{CoreResult, Error, ErrorKind};
@@ -59,11 +60,13 @@ fn play(act: &str) -> CoreResult {
         "runner" => {
             // Our own name is `cargo` here; the child takes us for its runner.
             let exe = std::env::current_exe()?;
-            let child = std::process::Command::new(exe).env("HARNESS_ACT", "use").spawn()?.wait()?;
+            let child = Command::new(exe).env("HARNESS_ACT", "use").spawn()?.wait()?;
             tell("child ended", &child.to_string());
             wait_for_the_end();
         }
         "scope" => scope()?,
+        "hang in scope" => hang_in_scope(),
+        "leak in scope" => leak_in_scope()?,
         "serve in scope" => serve_in_scope()?,
         "contain in scope" => contain_in_scope()?,
         other => return Err(Error::new(ErrorKind::Config, format!("no such act: {other}"))),
@@ -82,7 +85,7 @@ fn serve() {
     let address = ("127.0.0.1", arguments[1].parse().unwrap_or(0));
     let listener = TcpListener::bind(address).unwrap_or_else(|error| panic!("bind {address:?}: {error}"));
     // A grandchild that outlives a careless end.
-    let _child = std::process::Command::new("sleep").arg("600").spawn();
+    let _child = Command::new("sleep").arg("600").spawn();
     for mut stream in listener.incoming().flatten() {
         let _ = stream.write_all(b"hello\n");
     }
@@ -204,6 +207,82 @@ fn scope() -> CoreResult {
     Ok(())
 }
 
+/// A test with a census that leaves what it is told to leave; tells what the census says.
+fn leak_in_scope() -> CoreResult {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let said = runtime.block_on(async {
+        let scope = TestScope::new("leaks");
+        scope.census(Census::new().alone()).await?;
+        let elsewhere = TestScope::new("elsewhere");
+        let null = std::process::Stdio::null;
+        let sleeper = || Command::new("sleep").arg("60").stdin(null()).stdout(null()).stderr(null()).spawn();
+        let mut left: Vec<Box<dyn std::any::Any>> = Vec::new();
+        match variable("HARNESS_LEAK").unwrap_or_default().as_str() {
+            "file" => left.push(Box::new(std::fs::File::open("/etc/passwd")?)),
+            "socket" => left.push(Box::new(TcpListener::bind("127.0.0.1:0")?)),
+            "task" => drop(tokio::spawn(std::future::pending::<()>())),
+            "short task" => drop(tokio::spawn(harness_core::wait::pause(Duration::from_millis(50)))),
+            "child" => left.push(Box::new(sleeper()?)),
+            "dead child" => {
+                let mut child = sleeper()?;
+                child.kill()?;
+                left.push(Box::new(child));
+            }
+            "grandchild" => {
+                let orphan = ["-c", "setsid sleep 60 < /dev/null > /dev/null 2>&1 &"];
+                let spec = ServiceSpec::new("parent", Backend::Process(Exec::new("sh").args(orphan)));
+                // It ends at once, and leaves its child to nobody.
+                let _ = spec
+                    .limit(Duration::from_secs(5))
+                    .ready(async |_| Progress::NotYet(String::new()))
+                    .start(&elsewhere)
+                    .await;
+            }
+            "container" => drop(contained(&elsewhere).await?),
+            "everything, and ends it" => {
+                drop(std::fs::File::open("/etc/passwd")?);
+                let mut child = sleeper()?;
+                child.kill()?;
+                child.wait()?;
+                tokio::spawn(async {}).await.map_err(|error| Error::new(ErrorKind::Io, error.to_string()))?;
+                if variable("HARNESS_CONTAINER").is_some() {
+                    let service = contained(&scope).await?;
+                    drop(TcpListener::bind("127.0.0.1:0")?);
+                    service.pause().await?;
+                }
+            }
+            other => return Err(Error::new(ErrorKind::Config, format!("no such leak: {other}"))),
+        }
+        let said = scope.shutdown().await.map_or_else(|error| format!("{error:?}"), |()| "nothing".to_owned());
+        drop(left);
+        elsewhere.shutdown().await?;
+        CoreResult::Ok(said)
+    })?;
+    tell("leaks", &said);
+    Ok(())
+}
+
+async fn contained(scope: &TestScope) -> CoreResult<harness_core::service::Service> {
+    let spec = ContainerSpec::new(variable("HARNESS_CONTAINER").unwrap_or_default(), 6379).cmd(["sh", "-c", REDIS]);
+    ServiceSpec::new("contained", Backend::Container(spec)).ready(async |at| answers(at.address)).start(scope).await
+}
+
+/// A test that blocks its thread for ever, with a limit.
+fn hang_in_scope() {
+    let scope = TestScope::new("hangs");
+    if variable("HARNESS_TEST_LIMIT").is_none() {
+        scope.limit(Duration::from_millis(500));
+    }
+    let mut importer = scope.parties().join("importer");
+    importer.at("reading from a terminal");
+    if variable("HARNESS_TEST_FAILS").is_none() {
+        return drop((importer, scope)); // ends in time
+    }
+    loop {
+        std::thread::park();
+    }
+}
+
 /// A test with a service: tells its process and its grandchild.
 fn serve_in_scope() -> CoreResult {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -222,10 +301,7 @@ fn serve_in_scope() -> CoreResult {
 fn contain_in_scope() -> CoreResult {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let scope = TestScope::new("contains");
-    let image = variable("HARNESS_CONTAINER").unwrap_or_default();
-    let spec = ContainerSpec::new(image, 6379).cmd(["sh", "-c", REDIS]);
-    let spec = ServiceSpec::new("contained", Backend::Container(spec)).ready(async |at| answers(at.address));
-    let service = runtime.block_on(spec.start(&scope))?;
+    let service = runtime.block_on(contained(&scope))?;
     tell("contained", &service.address().to_string());
     wait_for_the_end();
     Ok(())

@@ -1,6 +1,7 @@
 //! Tests of this crate that need processes of their own, in one binary.
 
 mod act;
+mod census;
 #[cfg(feature = "containers")]
 mod container;
 #[cfg(feature = "fault")]

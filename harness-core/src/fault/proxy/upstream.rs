@@ -39,7 +39,7 @@ impl Upstream {
         &self.name
     }
 
-    pub(super) async fn connect(&self) -> io::Result<TcpStream> {
+    pub(crate) async fn connect(&self) -> io::Result<TcpStream> {
         let connecting = async {
             let stream = TcpStream::connect((self.resolve)().await?).await?;
             stream.set_nodelay(true)?;

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fault, FaultProxy, Outage};
+use super::{ContainerFault, Fault, FaultProxy, Outage};
 use crate::env::parse_duration;
 use crate::error::{CoreResult, Error, ErrorKind};
 use crate::service::Service;
@@ -171,7 +171,10 @@ impl Target for FaultProxy {
 
 impl Target for Service {
     fn fault(&self, name: &str) -> CoreResult<Arc<dyn Fault>> {
-        Ok(Arc::new(Outage::named(self, name)?))
+        Outage::named(self, name).map(|outage| Arc::new(outage) as Arc<dyn Fault>).or_else(|unknown| {
+            let fault = ContainerFault::named(self, name).map_err(|also| unknown.tried(also.what()))?;
+            Ok(Arc::new(fault) as Arc<dyn Fault>)
+        })
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::scale::Axis;
 use super::write::Html;
-use crate::report::model::{Plot, Series};
+use crate::report::downsample::downsample;
+use crate::report::model::{Model, Plot, Series};
 use crate::report::text::{one_line, short, trimmed};
 
 const WIDTH: f64 = 480.0;
@@ -14,37 +15,58 @@ const BOTTOM: f64 = 34.0;
 const STYLES: usize = 6;
 /// Names longer than this are read from the legend instead of the end of the line.
 const END_LABEL: usize = 12;
-/// Rows of a data table; longer series are shown as lowest and highest per window.
-const ROWS: usize = 20;
+
+/// How much of each series a page shows. A page has room for so much in all, whatever the number of its plots, and shows
+/// what is left out as lowest and highest; `results.json` beside it holds every point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Detail {
+    /// The most points of a line: more than one every four pixels are not seen.
+    points: usize,
+    /// The most rows of a data table; longer series are shown as lowest and highest per window.
+    rows: usize,
+}
+
+impl Detail {
+    /// Points of all lines of a page together.
+    const POINTS: usize = 12_000;
+    /// Figures of all data tables of a page together.
+    const FIGURES: usize = 5_000;
+
+    /// What a page of this run has room for.
+    pub(super) fn of(model: &Model) -> Self {
+        let series = || model.scenarios.iter().flat_map(|scenario| &scenario.plots).flat_map(|plot| &plot.series);
+        let lengths: Vec<usize> = series().map(|series| series.points.len()).collect();
+        let all = |most: usize| lengths.iter().map(|length| *length.min(&most)).sum::<usize>();
+        Self {
+            points: (24..=120).rev().find(|most| all(*most) <= Self::POINTS).unwrap_or(24),
+            rows: (4..=10).rev().find(|most| all(*most) <= Self::FIGURES).unwrap_or(4),
+        }
+    }
+}
 
 /// A plot, its legend and its data table. `id` makes fragment names unique.
-pub(super) fn figure(h: &mut Html, plot: &Plot, id: &str) {
+pub(super) fn figure(h: &mut Html, plot: &Plot, id: &str, detail: Detail) {
     h.el("figure", &[("class", "plot")], |h| {
         h.el("figcaption", &[], |h| {
             h.leaf("b", &[], &plot.title);
             legend(h, &plot.series);
         });
         let (title, desc) = (format!("{id}-t"), format!("{id}-d"));
-        let scroll = [("class", "scroll"), ("tabindex", "0"), ("role", "group"), ("aria-label", plot.title.as_str())];
-        h.el("div", &scroll, |h| chart(h, plot, &title, &desc));
-        table(h, plot);
+        let scroll = [("class", "scroll"), ("tabindex", "0"), ("role", "group"), ("aria-labelledby", title.as_str())];
+        h.el("div", &scroll, |h| chart(h, plot, &title, &desc, detail.points));
+        table(h, plot, detail.rows);
     });
 }
 
 fn legend(h: &mut Html, series: &[Series]) {
     h.el("ul", &[("class", "legend")], |h| {
         for (n, one) in series.iter().enumerate() {
-            h.el("li", &[], |h| {
-                h.el("svg", &[("viewBox", "0 0 22 8"), ("aria-hidden", "true"), ("focusable", "false")], |h| {
-                    h.void("path", &[("class", &format!("line s{}", n % STYLES)), ("d", "M1 4H21")]);
-                });
-                h.text(&one.name);
-            });
+            h.leaf("li", &[("class", &format!("s{}", n % STYLES))], &one.name);
         }
     });
 }
 
-fn chart(h: &mut Html, plot: &Plot, title: &str, desc: &str) {
+fn chart(h: &mut Html, plot: &Plot, title: &str, desc: &str, most: usize) {
     let points = || plot.series.iter().flat_map(|series| series.points.iter().copied());
     let fold = |pick: fn((f64, f64)) -> f64, keep: fn(f64, f64) -> f64| points().map(pick).reduce(keep);
     let bins = is_distribution(plot);
@@ -67,7 +89,7 @@ fn chart(h: &mut Html, plot: &Plot, title: &str, desc: &str) {
         axes(h, plot, &x, &y);
         marks(h, plot, &x, low, high);
         for (n, series) in plot.series.iter().enumerate() {
-            let d = if bins { bars(series, &x, &y, bin_width(plot)) } else { path(series, &x, &y) };
+            let d = if bins { bars(series, &x, &y, bin_width(plot)) } else { line(series, &x, &y, most) };
             let kind = if bins { "bins" } else { "line" };
             h.void("path", &[("class", &format!("{kind} s{}", n % STYLES)), ("d", &d)]);
         }
@@ -96,7 +118,7 @@ fn end_labels(h: &mut Html, plot: &Plot, y: &Axis) {
     let below = ends.last().map_or(0.0, |end| (end.0 - (HEIGHT - BOTTOM + 4.0)).max(0.0));
     for (at, n) in ends {
         let (x, label) = (right(plot) + 6.0, one_line(&plot.series[n].name));
-        text(h, x, at - below, "start", &label, &format!("end s{}", n % STYLES));
+        text(h, x, at - below, &format!("end s{}", n % STYLES), &label);
     }
 }
 
@@ -112,23 +134,22 @@ fn bin_width(plot: &Plot) -> f64 {
 
 fn axes(h: &mut Html, plot: &Plot, x: &Axis, y: &Axis) {
     let (base, right) = (HEIGHT - BOTTOM, px(right(plot)));
-    for (value, label) in &y.ticks {
-        let at = y.at(*value);
-        h.void("path", &[("class", "grid"), ("d", &format!("M{LEFT} {}H{right}", px(at)))]);
-        text(h, LEFT - 7.0, at + 3.8, "end", label, "");
-    }
-    h.void("path", &[("class", "axis"), ("d", &format!("M{LEFT} {base}H{right}"))]);
-    for (value, label) in &x.ticks {
-        let at = x.at(*value);
-        h.void("path", &[("class", "axis"), ("d", &format!("M{} {base}v4", px(at)))]);
-        text(h, at, base + 16.0, "middle", label, "");
-    }
-    text(h, 2.0, 10.0, "start", &short(&plot.unit, 24), "");
+    let grid = y.ticks.iter().map(|(value, _)| format!("M{LEFT} {}H{right}", px(y.at(*value))));
+    h.void("path", &[("class", "grid"), ("d", &grid.collect::<String>())]);
+    let ticks = x.ticks.iter().map(|(value, _)| format!("M{} {base}v4", px(x.at(*value))));
+    h.void("path", &[("class", "axis"), ("d", &format!("M{LEFT} {base}H{right}{}", ticks.collect::<String>()))]);
+    h.el("g", &[("class", "y")], |h| {
+        y.ticks.iter().for_each(|(value, label)| text(h, LEFT - 7.0, y.at(*value) + 3.8, "", label));
+    });
+    h.el("g", &[("class", "x")], |h| {
+        x.ticks.iter().for_each(|(value, label)| text(h, x.at(*value), base + 16.0, "", label));
+    });
+    text(h, 2.0, 10.0, "", &short(&plot.unit, 24));
     let under = match plot.x_unit.as_str() {
         "s" => "seconds since start",
         other => other,
     };
-    text(h, self::right(plot), HEIGHT - 4.0, "end", &short(under, 40), "");
+    text(h, self::right(plot), HEIGHT - 4.0, "unit", &short(under, 40));
 }
 
 /// Bands between pairs of marks, a line at each, and labels that step aside for one another.
@@ -147,57 +168,64 @@ fn marks(h: &mut Html, plot: &Plot, x: &Axis, low: f64, high: f64) {
         h.void("path", &[("class", "moment"), ("d", &format!("M{} {TOP}V{}", px(at), HEIGHT - BOTTOM))]);
         let label = short(label, 30);
         let width = label.chars().count() as f64 * 6.2;
-        let (anchor, left) = if at + width > WIDTH { ("end", at - width) } else { ("start", at) };
+        let (class, left) = if at + width > WIDTH { ("moment-label unit", at - width) } else { ("moment-label", at) };
         let row = usize::from(left < taken[0]);
         taken[row] = left + width + 8.0;
-        text(h, at, TOP - 4.0 - 12.0 * row as f64, anchor, &label, "moment-label");
+        text(h, at, TOP - 4.0 - 12.0 * row as f64, class, &label);
     }
 }
 
-fn text(h: &mut Html, x: f64, y: f64, anchor: &str, label: &str, class: &str) {
+/// A label; its class tells the style sheet which of its ends is at `x`.
+fn text(h: &mut Html, x: f64, y: f64, class: &str, label: &str) {
     let (x, y) = (px(x), px(y));
-    let mut attrs = vec![("x", x.as_str()), ("y", y.as_str())];
-    if anchor != "start" {
-        attrs.push(("text-anchor", anchor));
-    }
-    if !class.is_empty() {
-        attrs.push(("class", class));
-    }
-    h.leaf("text", &attrs, label);
+    let attrs = [("x", x.as_str()), ("y", y.as_str()), ("class", class)];
+    h.leaf("text", if class.is_empty() { &attrs[..2] } else { &attrs }, label);
 }
 
-/// Pixels with one decimal: finer than any screen shows.
+/// Whole pixels: a picture is about as wide as its drawing.
 fn px(value: f64) -> String {
-    trimmed(value, 1)
+    trimmed(value, 0)
 }
 
-fn path(series: &Series, x: &Axis, y: &Axis) -> String {
+fn line(series: &Series, x: &Axis, y: &Axis, most: usize) -> String {
+    let mut points = series.points.clone();
+    downsample(&mut points, most);
     let mut d = String::new();
     let (mut last_x, mut last_y) = (0, 0);
-    // Relative steps in tenths of a pixel: half the size of absolute ones, and no error adds up.
-    for (n, (px_x, px_y)) in series.points.iter().map(|(vx, vy)| (x.at(*vx), y.at(*vy))).enumerate() {
-        let (tx, ty) = ((px_x * 10.0).round() as i64, (px_y * 10.0).round() as i64);
-        d.push(if n == 0 { 'M' } else { 'l' });
-        let (dx, dy) = if n == 0 { (tx, ty) } else { (tx - last_x, ty - last_y) };
-        d.push_str(&trimmed(dx as f64 / 10.0, 1));
-        if dy >= 0 {
-            d.push(' ');
-        }
-        d.push_str(&trimmed(dy as f64 / 10.0, 1));
-        (last_x, last_y) = (tx, ty);
+    // Relative steps: half the size of absolute ones, and since both ends are whole pixels no error adds up.
+    for (n, (vx, vy)) in points.iter().enumerate() {
+        let (at_x, at_y) = (x.at(*vx).round() as i64, y.at(*vy).round() as i64);
+        let (dx, dy) = if n == 0 { (at_x, at_y) } else { (at_x - last_x, at_y - last_y) };
+        d += &match (n, dy) {
+            (0, _) => format!("M{dx} {dy}"),
+            (_, 0) if dx == 0 => String::new(),
+            (_, 0) => format!("h{dx}"),
+            (_, ..0) => format!("l{dx}{dy}"),
+            _ => format!("l{dx} {dy}"),
+        };
+        (last_x, last_y) = (at_x, at_y);
     }
-    if series.points.len() == 1 {
-        // A single sample is a dot: a round cap needs some length.
+    if !d.contains(['l', 'h']) {
+        // A single place is a dot: a round cap needs some length.
         d.push_str("h.1");
     }
     d
 }
 
+/// Bins as one outline for each stretch without a gap.
 fn bars(series: &Series, x: &Axis, y: &Axis, width: f64) -> String {
     let base = px(y.at(0.0));
-    series.points.iter().filter(|(_, value)| *value != 0.0).fold(String::new(), |d, (at, value)| {
-        d + &format!("M{} {base}V{}H{}V{base}z", px(x.at(*at) + 0.4), px(y.at(*value)), px(x.at(at + width) - 0.4))
-    })
+    let (mut d, mut open) = (String::new(), None::<String>);
+    for (at, value) in series.points.iter().filter(|(_, value)| *value != 0.0) {
+        let (from, to) = (px(x.at(*at)), px(x.at(at + width)));
+        if open.as_ref() != Some(&from) {
+            d += &open.map_or_else(String::new, |_| format!("V{base}z"));
+            d += &format!("M{from} {base}");
+        }
+        d += &format!("V{}H{to}", px(y.at(*value)));
+        open = Some(to);
+    }
+    d + &open.map_or_else(String::new, |_| format!("V{base}z"))
 }
 
 fn unit(unit: &str) -> String {
@@ -224,15 +252,15 @@ fn description(plot: &Plot) -> String {
 }
 
 /// The plot as a table: every point if there are few, else the lowest and highest of each window.
-fn table(h: &mut Html, plot: &Plot) {
+fn table(h: &mut Html, plot: &Plot, most: usize) {
     let mut xs: Vec<f64> = plot.series.iter().flat_map(|series| series.points.iter().map(|point| point.0)).collect();
     xs.sort_by(f64::total_cmp);
     xs.dedup();
     let (Some(first), Some(last)) = (xs.first().copied(), xs.last().copied()) else { return };
-    let windows: Vec<(f64, f64)> = if xs.len() <= ROWS {
+    let windows: Vec<(f64, f64)> = if xs.len() <= most {
         xs.iter().map(|x| (*x, *x)).collect()
     } else {
-        let step = nice_window((last - first) / ROWS as f64);
+        let step = nice_window((last - first) / most as f64);
         let start = (first / step).floor();
         let all = (0..).map(|n| ((start + f64::from(n)) * step, (start + f64::from(n + 1)) * step));
         all.take_while(|(from, _)| *from <= last).collect()
@@ -242,7 +270,7 @@ fn table(h: &mut Html, plot: &Plot) {
         let scroll = [("class", "scroll"), ("tabindex", "0"), ("role", "group"), ("aria-label", "Data of the plot")];
         h.el("div", &scroll, |h| {
             h.el("table", &[], |h| {
-                let how = if xs.len() <= ROWS {
+                let how = if xs.len() <= most {
                     ""
                 } else {
                     ", lowest to highest per window; every point is in results.json"
@@ -258,7 +286,7 @@ fn rows(h: &mut Html, plot: &Plot, windows: &[(f64, f64)]) {
     h.el("thead", &[], |h| {
         h.el("tr", &[], |h| {
             h.leaf("th", &[("scope", "col")], &plot.x_unit);
-            plot.series.iter().for_each(|series| h.leaf("th", &[("scope", "col"), ("class", "num")], &series.name));
+            plot.series.iter().for_each(|series| h.leaf("th", &[("scope", "col")], &series.name));
         });
     });
     h.el("tbody", &[], |h| {
@@ -276,7 +304,7 @@ fn rows(h: &mut Html, plot: &Plot, windows: &[(f64, f64)]) {
                         Some((low, high)) => format!("{}–{}", trimmed(low, 2), trimmed(high, 2)),
                         None => "no sample".to_owned(),
                     };
-                    h.leaf("td", &[("class", "num")], &text);
+                    h.leaf("td", &[], &text);
                 }
             });
         }

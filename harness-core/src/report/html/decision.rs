@@ -3,7 +3,7 @@
 use harness_props::Outcome;
 
 use super::write::Html;
-use super::{badge, class, icon, section};
+use super::{badge, class, section};
 use crate::record::CriterionRecord;
 use crate::report::model::{Decision, Model, Tally};
 use crate::report::panel::{tally_parts, value_or_no_data, verdict_outcome};
@@ -41,10 +41,7 @@ pub(super) fn hero(h: &mut Html, model: &Model) {
             h.div(&format!("slab v-{}", class(&like)), |h| {
                 h.leaf("p", &[("class", "label")], "Decision");
                 let long = if decision.verdict.chars().count() > 7 { "long" } else { "short" };
-                h.el("h1", &[("class", long)], |h| {
-                    icon(h, &like);
-                    h.text(&decision.verdict);
-                });
+                h.leaf("h1", &[("class", &format!("{long} {}", class(&like)))], &decision.verdict);
                 h.leaf("p", &[], &model.run.subject);
                 if model.decision.is_some() {
                     h.leaf("p", &[], &format!("Exit code {}", decision.exit_code));
@@ -117,8 +114,7 @@ pub(super) fn totals(h: &mut Html, model: &Model) {
             });
             h.el("ul", &[("class", "legend-totals")], |h| {
                 for (n, outcome) in tally_parts(scenarios) {
-                    h.el("li", &[("class", class(&outcome))], |h| {
-                        h.el("span", &[("class", "mark")], |h| icon(h, &outcome));
+                    h.el("li", &[("class", &format!("mark {}", class(&outcome)))], |h| {
                         h.leaf("b", &[("data-total", outcome.word())], &n.to_string());
                         h.text(&format!(" {}", outcome.word()));
                     });
@@ -182,48 +178,59 @@ pub(super) fn matrix(h: &mut Html, model: &Model) {
             h.leaf("p", &[("class", "empty")], "No criterion was judged.");
             return;
         }
-        h.div("card", |h| criteria_table(h, &rows, "Decision matrix", model.matrix.is_empty()));
+        h.div("card", |h| criteria_table(h, &rows, "Decision matrix", true));
     });
 }
 
-/// A table of criteria; `with_scenario` names the scenario in each row.
+/// A table of criteria; `cards` makes its rows cards where there is little room.
 ///
-/// The roles repeat what the elements say: on a narrow screen rows become cards, and some readers then forget it.
-pub(super) fn criteria_table(h: &mut Html, rows: &[&CriterionRecord], label: &str, with_scenario: bool) {
+/// The roles of those repeat what the elements say: some readers forget it when a row becomes something else.
+pub(super) fn criteria_table(h: &mut Html, rows: &[&CriterionRecord], label: &str, cards: bool) {
     let columns = Columns {
-        scenario: with_scenario,
+        cards,
+        scenario: cards && rows.iter().any(|row| !row.scenario.is_empty()),
         colour: rows.iter().any(|row| !row.colour.is_empty()),
         blocking: rows.iter().any(|row| row.is_critical) && rows.iter().any(|row| !row.is_critical),
     };
-    h.el("div", &[("class", "scroll"), ("tabindex", "0"), ("role", "region"), ("aria-label", label)], |h| {
-        h.el("table", &[("class", "criteria"), ("role", "table")], |h| {
-            h.el("thead", &[("role", "rowgroup")], |h| {
-                h.el("tr", &[("role", "row")], |h| {
+    let (frame, class) = if cards { ("scroll", "criteria cards") } else { ("scroll frame-table", "criteria") };
+    h.el("div", &[("class", frame), ("tabindex", "0"), ("role", "region"), ("aria-label", label)], |h| {
+        h.el("table", &columns.role("table", &[("class", class)]), |h| {
+            h.el("thead", &columns.role("rowgroup", &[]), |h| {
+                h.el("tr", &columns.role("row", &[]), |h| {
                     for name in ["Criterion", "Target", "Critical", "Actual", "Samples", "Colour", "Verdict"] {
                         if name != "Colour" || columns.colour {
-                            let class = if name == "Samples" { "num" } else { "text" };
-                            h.leaf("th", &[("scope", "col"), ("role", "columnheader"), ("class", class)], name);
+                            h.leaf("th", &columns.role("columnheader", &[("scope", "col")]), name);
                         }
                     }
                 });
             });
-            h.el("tbody", &[("role", "rowgroup")], |h| rows.iter().for_each(|row| criterion(h, row, &columns)));
+            h.el("tbody", &columns.role("rowgroup", &[]), |h| rows.iter().for_each(|row| criterion(h, row, &columns)));
         });
     });
 }
 
 /// What a table of criteria shows besides the limits and the value.
 struct Columns {
+    cards: bool,
     scenario: bool,
     colour: bool,
     blocking: bool,
 }
 
+impl Columns {
+    /// Attributes of a part, with its role where that has to be said.
+    fn role<'a>(&self, role: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+        more.iter().copied().chain(self.cards.then_some(("role", role))).collect()
+    }
+}
+
 fn criterion(h: &mut Html, row: &CriterionRecord, columns: &Columns) {
     let held = matches!(row.outcome, Outcome::Pass { .. } | Outcome::NotApplicable { .. });
-    let miss = format!("{} {}", class(&row.outcome), if held { "held" } else { "miss" });
-    h.el("tr", &[("role", "row"), ("class", &miss), ("data-criterion", row.outcome.word())], |h| {
-        h.el("th", &[("scope", "row"), ("role", "rowheader")], |h| {
+    let miss = format!("miss {}", class(&row.outcome));
+    let attrs = [("class", miss.as_str())];
+    let cell = columns.role("cell", &[]);
+    h.el("tr", &columns.role("row", if held { &attrs[..0] } else { &attrs }), |h| {
+        h.el("th", &columns.role("rowheader", &[("scope", "row")]), |h| {
             let scenario = if columns.scenario { row.scenario.as_str() } else { "" };
             let refs: Vec<&str> =
                 [row.requirement.as_str(), scenario].into_iter().filter(|one| !one.is_empty()).collect();
@@ -239,23 +246,19 @@ fn criterion(h: &mut Html, row: &CriterionRecord, columns: &Columns) {
                 h.leaf("span", &[("class", "sub")], &one_line(row.outcome.detail()));
             }
         });
-        cell(h, "Target", "lim", |h| h.text(&typeset(&row.target)));
-        cell(h, "Critical", "lim", |h| h.text(&typeset(&row.critical)));
-        cell(h, "Actual", "actual", |h| h.text(&value_or_no_data(&row.actual)));
-        cell(h, "Samples", "num", |h| h.text(&grouped(row.samples)));
+        // The style sheet knows by its place what a cell holds, and labels it where the head is hidden.
+        let limits = [typeset(&row.target), typeset(&row.critical)];
+        let figures = [value_or_no_data(&row.actual), grouped(row.samples)];
+        limits.iter().chain(&figures).for_each(|text| h.leaf("td", &cell, text));
         if columns.colour {
             let colour = match row.colour.as_str() {
                 known @ ("green" | "yellow" | "red") => known,
                 _ => "none",
             };
-            cell(h, "Colour", "text", |h| h.leaf("span", &[("class", &format!("advice {colour}"))], colour));
+            h.el("td", &cell, |h| h.leaf("span", &[("class", &format!("advice {colour}"))], colour));
         }
-        cell(h, "Verdict", "text", |h| badge(h, &row.outcome));
+        h.el("td", &cell, |h| badge(h, &row.outcome));
     });
-}
-
-fn cell(h: &mut Html, label: &str, class: &str, content: impl FnOnce(&mut Html)) {
-    h.el("td", &[("role", "cell"), ("class", class), ("data-label", label)], content);
 }
 
 /// A limit with the signs of print: `>= 95 %` as `≥ 95 %`.

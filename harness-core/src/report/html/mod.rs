@@ -7,6 +7,7 @@ mod decision;
 mod run;
 mod scale;
 mod scenario;
+mod since;
 mod write;
 
 use harness_props::Outcome;
@@ -36,11 +37,13 @@ fn body(model: &Model) -> String {
         decision::totals(h, model);
         decision::metrics(h, model);
         decision::matrix(h, model);
+        since::since(h, model);
         run::preflight(h, model);
         run::phases(h, model);
         scenario::all(h, model);
         run::scope(h, model);
         run::findings(h, model);
+        run::follow_up(h, model);
         run::environment(h, model);
         run::records(h, model);
     });
@@ -92,19 +95,9 @@ fn class(outcome: &Outcome) -> &'static str {
     }
 }
 
-/// The symbol of an outcome; the word stands beside it.
-fn icon(h: &mut Html, outcome: &Outcome) {
-    h.el("svg", &[("class", "icon"), ("aria-hidden", "true"), ("focusable", "false")], |h| {
-        h.void("use", &[("href", &format!("#i-{}", class(outcome)))]);
-    });
-}
-
-/// Symbol and word of an outcome.
+/// Symbol and word of an outcome. The style sheet draws the symbol: a page has hundreds of them.
 fn badge(h: &mut Html, outcome: &Outcome) {
-    h.el("span", &[("class", &format!("badge {}", class(outcome)))], |h| {
-        icon(h, outcome);
-        h.text(outcome.word());
-    });
+    h.leaf("span", &[("class", &format!("badge {}", class(outcome)))], outcome.word());
 }
 
 /// How a written page differs from the model in its counts, if it does.

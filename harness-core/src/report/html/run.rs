@@ -3,13 +3,15 @@
 use harness_props::Outcome;
 
 use super::write::Html;
-use super::{badge, class, icon, section};
+use super::{badge, class, section};
 use crate::record::Severity;
+use crate::report::follow_up::FollowUp;
 use crate::report::model::{Model, Phase, Scenario};
+pub(super) use crate::report::text::minute;
 use crate::report::text::{count, duration, grouped, slug};
 
 /// Columns of a plain table, then its rows.
-fn table(h: &mut Html, label: &str, head: &[&str], rows: impl FnOnce(&mut Html)) {
+pub(super) fn table(h: &mut Html, label: &str, head: &[&str], rows: impl FnOnce(&mut Html)) {
     h.el("div", &[("class", "scroll"), ("tabindex", "0"), ("role", "region"), ("aria-label", label)], |h| {
         h.el("table", &[], |h| {
             h.el("thead", &[], |h| {
@@ -173,19 +175,25 @@ pub(super) fn findings(h: &mut Html, model: &Model) {
     });
 }
 
+/// After a NO-GO: what has to happen before the next decision.
+pub(super) fn follow_up(h: &mut Html, model: &Model) {
+    let Some(next) = FollowUp::of(model) else { return };
+    section(h, "next", "Before the next decision", "", |h| {
+        h.el("dl", &[("class", "card pairs")], |h| {
+            let of_decision = [format!("{}, as the decision gives them", count(next.blockers.len(), "reason"))];
+            for (name, lines) in next.parts() {
+                let lines = if name == "Blockers" && !lines.is_empty() { of_decision.to_vec() } else { lines };
+                pair(h, name, &lines, name == "Tested again");
+            }
+        });
+    });
+}
+
 fn found_by(h: &mut Html, model: &Model, by: &str) {
     if model.scenarios.iter().any(|one| one.declared.id == by) {
         h.leaf("a", &[("href", &format!("#s-{}", slug(by)))], by);
     } else {
         h.text(by);
-    }
-}
-
-/// `2026-11-21 12:04 UTC` of an RFC 3339 timestamp.
-pub(super) fn minute(at: &str) -> String {
-    match at.split_once('T') {
-        Some((date, time)) => format!("{date} {} UTC", time.get(..5).unwrap_or(time)),
-        None => at.to_owned(),
     }
 }
 
@@ -265,11 +273,13 @@ pub(super) fn contents(h: &mut Html, model: &Model, present: impl Fn(&str) -> bo
                 ("totals", "Results", ""),
                 ("metrics", "Key metrics", ""),
                 ("matrix", "Decision matrix", ""),
+                ("since", "Since the run before", ""),
                 ("preflight", "Pre-flight", ""),
                 ("phases", "Phases", ""),
                 ("scenarios", "Scenarios", &total),
                 ("scope", "Not in scope", ""),
                 ("findings", "Findings", &tickets),
+                ("next", "Before the next decision", ""),
                 ("environment", "Environment", ""),
                 ("records", "Records", ""),
             ] {
@@ -296,10 +306,9 @@ pub(super) fn contents(h: &mut Html, model: &Model, present: impl Fn(&str) -> bo
 
 fn contents_line(h: &mut Html, one: &Scenario) {
     h.el("li", &[("class", class(&one.outcome))], |h| {
-        h.el("a", &[("href", &format!("#s-{}", slug(&one.declared.id)))], |h| {
-            h.el("span", &[("class", "mark")], |h| icon(h, &one.outcome));
+        h.el("a", &[("class", "mark"), ("href", &format!("#s-{}", slug(&one.declared.id)))], |h| {
             h.leaf("span", &[("class", "quiet")], one.outcome.word());
-            h.leaf("span", &[("class", "id")], &one.declared.id);
+            h.leaf("code", &[], &one.declared.id);
             h.leaf("span", &[], &one.declared.title);
         });
     });

@@ -3,7 +3,7 @@
 use harness_props::Outcome;
 
 use super::write::Html;
-use super::{badge, chart, class, decision, icon, section};
+use super::{badge, chart, class, decision, section};
 use crate::record::StepRecord;
 use crate::report::model::{Evidence, Model, Scenario};
 use crate::report::panel::tally_parts;
@@ -20,7 +20,8 @@ pub(super) fn all(h: &mut Html, model: &Model) {
             return;
         }
         filter(h, model);
-        h.div("list", |h| model.scenarios.iter().for_each(|one| card(h, one)));
+        let detail = chart::Detail::of(model);
+        h.div("list", |h| model.scenarios.iter().for_each(|one| card(h, one, detail)));
     });
 }
 
@@ -30,26 +31,24 @@ fn filter(h: &mut Html, model: &Model) {
     h.el("div", &attrs, |h| {
         h.void("input", &[("type", "search"), ("placeholder", "Search scenarios"), ("aria-label", "Search scenarios")]);
         for (n, outcome) in tally_parts(&model.totals.scenarios).iter().filter(|(n, _)| *n > 0) {
+            let class = format!("mark {}", class(outcome));
             let attrs = [
                 ("type", "button"),
                 ("data-only", outcome.word()),
                 ("aria-pressed", "false"),
-                ("class", class(outcome)),
+                ("class", class.as_str()),
             ];
-            h.el("button", &attrs, |h| {
-                h.el("span", &[("class", "mark")], |h| icon(h, outcome));
-                h.text(&format!("{} {n}", outcome.word()));
-            });
+            h.leaf("button", &attrs, &format!("{} {n}", outcome.word()));
         }
         h.leaf("button", &[("type", "button"), ("data-toggle", "all"), ("aria-pressed", "false")], "Open all");
         h.leaf("span", &[("role", "status")], "");
     });
 }
 
-fn card(h: &mut Html, one: &Scenario) {
+fn card(h: &mut Html, one: &Scenario, detail: chart::Detail) {
     let declared = &one.declared;
     let id = format!("s-{}", slug(&declared.id));
-    let classes = format!("card scenario {}", class(&one.outcome));
+    let classes = format!("scenario {}", class(&one.outcome));
     h.el("article", &[("class", &classes), ("id", &id), ("data-outcome", one.outcome.word())], |h| {
         let mut attrs = Vec::new();
         if !matches!(one.outcome, Outcome::Pass { .. } | Outcome::NotApplicable { .. }) {
@@ -71,23 +70,20 @@ fn card(h: &mut Html, one: &Scenario) {
                     }
                     h.text(&if one.ran { duration(one.took_ms) } else { "not run".to_owned() });
                 });
-                h.leaf("span", &[("class", "turn"), ("aria-hidden", "true")], "");
             });
-            h.div("body", |h| body(h, one, &id));
+            h.div("body", |h| body(h, one, &id, detail));
         });
     });
 }
 
-fn body(h: &mut Html, one: &Scenario, id: &str) {
+fn body(h: &mut Html, one: &Scenario, id: &str, detail: chart::Detail) {
     let declared = &one.declared;
     about(h, one);
     outcome(h, one);
     if !one.criteria.is_empty() {
         block(h, "Criteria", |h| {
             let rows: Vec<_> = one.criteria.iter().collect();
-            h.div("frame-table", |h| {
-                decision::criteria_table(h, &rows, &format!("Criteria of {}", declared.id), false)
-            });
+            decision::criteria_table(h, &rows, &format!("Criteria of {}", declared.id), false);
         });
     }
     if !one.steps.is_empty() {
@@ -96,7 +92,7 @@ fn body(h: &mut Html, one: &Scenario, id: &str) {
     if !one.plots.is_empty() {
         h.div("plots", |h| {
             for (n, plot) in one.plots.iter().enumerate() {
-                chart::figure(h, plot, &format!("{id}-p{n}"));
+                chart::figure(h, plot, &format!("{id}-p{n}"), detail);
             }
         });
     }
@@ -110,7 +106,7 @@ fn body(h: &mut Html, one: &Scenario, id: &str) {
         block(h, "Remedy", |h| h.leaf("p", &[], &declared.remedy));
     }
     if !one.again.is_empty() {
-        block(h, "Run it again", |h| h.el("pre", &[], |h| h.leaf("code", &[("class", "again")], &one.again)));
+        block(h, "Run it again", |h| h.leaf("pre", &[("class", "again")], &one.again));
     }
 }
 
@@ -127,7 +123,8 @@ fn about(h: &mut Html, one: &Scenario) {
             for (name, value) in
                 [("category", &declared.category), ("phase", &declared.phase), ("answers", &requirements)]
             {
-                if !value.is_empty() {
+                let is_said = name == "phase" && *value == declared.category;
+                if !value.is_empty() && !is_said {
                     h.el("li", &[], |h| {
                         h.text(&format!("{name} "));
                         h.leaf("b", &[], value);
@@ -162,12 +159,12 @@ fn steps(h: &mut Html, steps: &[StepRecord], id: &str) {
         "div",
         &[("class", "scroll frame-table"), ("tabindex", "0"), ("role", "region"), ("aria-label", &label)],
         |h| {
-            h.el("table", &[], |h| {
+            h.el("table", &[("class", "steps")], |h| {
                 h.el("thead", &[], |h| {
                     h.el("tr", &[], |h| {
                         h.leaf("th", &[("scope", "col")], "Step");
                         h.leaf("th", &[("scope", "col")], "Outcome");
-                        h.leaf("th", &[("scope", "col"), ("class", "num")], "Took");
+                        h.leaf("th", &[("scope", "col")], "Took");
                     });
                 });
                 h.el("tbody", &[], |h| {
@@ -178,7 +175,7 @@ fn steps(h: &mut Html, steps: &[StepRecord], id: &str) {
                                 badge(h, &step.outcome);
                                 h.text(&format!(" {}", step.outcome.detail()));
                             });
-                            h.leaf("td", &[("class", "num")], &duration(step.took_ms));
+                            h.leaf("td", &[], &duration(step.took_ms));
                         });
                     }
                 });
@@ -206,10 +203,10 @@ fn evidence(h: &mut Html, all: &[Evidence]) {
         for one in all {
             h.el("li", &[], |h| {
                 match link(&one.path) {
-                    Some(href) => h.el("a", &[("href", &href)], |h| h.leaf("code", &[], &one.path)),
+                    Some(href) => h.leaf("a", &[("href", &href)], &one.path),
                     None => h.leaf("code", &[], &one.path),
                 }
-                h.leaf("span", &[], &format!(" {}", one.about));
+                h.text(&format!(" {}", one.about));
             });
         }
     });

@@ -1,6 +1,7 @@
 //! Records for tests: five small runs with known ends, and a realistic campaign of fourteen scenarios.
 
 mod campaign;
+mod many;
 
 use std::collections::BTreeMap;
 
@@ -11,6 +12,7 @@ use crate::record::{
 };
 
 pub(in crate::report) use campaign::{campaign, campaign_records};
+pub(in crate::report) use many::many;
 
 /// 2026-11-21 12:00:00 UTC.
 const START_MS: u64 = 1_795_262_400_000;
@@ -19,13 +21,21 @@ const START_MS: u64 = 1_795_262_400_000;
 pub(in crate::report) struct Tape {
     pub(in crate::report) records: Records,
     attempt: String,
+    /// Lines of each attempt.
+    written: BTreeMap<String, u64>,
     at_ms: u64,
     noise: u64,
 }
 
 impl Tape {
     pub(in crate::report) fn new(subject: &str, plants: &[&str]) -> Self {
-        let mut tape = Self { records: Records::default(), attempt: "main".into(), at_ms: START_MS, noise: 0x51f2a9 };
+        let mut tape = Self {
+            records: Records::default(),
+            attempt: "main".into(),
+            written: BTreeMap::new(),
+            at_ms: START_MS,
+            noise: 0x51f2a9,
+        };
         tape.push(Event::RunStarted {
             subject: subject.into(),
             seed: "0x51f2a9".into(),
@@ -56,7 +66,8 @@ impl Tape {
     }
 
     pub(in crate::report) fn push(&mut self, event: Event) {
-        let seq = self.records.lines.iter().filter(|line| line.attempt == self.attempt).count() as u64;
+        let written = self.written.entry(self.attempt.clone()).or_default();
+        let seq = std::mem::replace(written, *written + 1);
         let (run, attempt) = ("7f3c9a1e2b40".into(), self.attempt.clone());
         self.records.lines.push(Line { schema: SCHEMA, run, attempt, seq, at_ms: self.at_ms, event });
     }
@@ -81,6 +92,7 @@ impl Tape {
             expectation: format!("{title}, within the limits below and without a single lost or mixed answer."),
             remedy: "Compare the plot with the last green run, then read the service log around the mark.".into(),
             requirements: vec![format!("R-{:03}", 70 + self.records.lines.len() % 60)],
+            tags: Vec::new(),
         }));
     }
 
