@@ -11,7 +11,6 @@
 //! `DATABASE_URL` is looked at for one purpose: to say in an error that it is never adopted. It may be somebody's real
 //! database.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -36,7 +35,8 @@ pub struct DbSettings {
 }
 
 /// All variables, for those who look for engines and package indexes as other programs of this machine do.
-pub(crate) fn variables() -> BTreeMap<String, String> {
+#[cfg(any(feature = "containers", feature = "portable"))]
+pub(crate) fn variables() -> std::collections::BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect()

@@ -55,7 +55,7 @@
 //! | a server alone, for roles, `ALTER SYSTEM`, tablespaces | `harness_db::exclusive()` |
 //! | a server to stop, kill and start, durable, set like production, over TLS, with a replica | `OwnPostgres`, `OwnOptions` |
 //! | a plain `#[test]` without a runtime, drivers that block | [`blocking`] |
-//! | a Redis keyspace; a server; replicas, Sentinel, a cluster; ACL users; TLS | `harness_db::redis()`, `OwnRedis`, `redis_replicas`, `redis_sentinel`, `redis_cluster` |
+//! | a Redis keyspace; a server; replicas, Sentinel, a cluster; each with ACL users, passwords, TLS | `harness_db::redis()`, `OwnRedis`, `redis_replicas`, `redis_sentinel`, `redis_cluster` |
 //!
 //! A database that nobody changed, or in which only rows of tables were changed that are empty in the template, is taken
 //! back to the template's state and handed out again; every other one is dropped, off the test's path. A test cannot tell the
@@ -110,7 +110,7 @@
 //! | `tls` | own servers that speak TLS |
 //! | `lint` | migrations read by squawk's rules |
 //!
-//! Who only wants a clean database compiles two thirds less of this crate, and none of what containers need, with
+//! Who only wants a clean database compiles two thirds less of this crate, half of `harness-core`, and none of what containers need, with
 //! `default-features = false, features = ["postgres", "redis"]`.
 //!
 //! # What it does not do

@@ -22,6 +22,8 @@ pub struct Capabilities {
     pub version_num: u32,
     /// The version of pgvector that `CREATE EXTENSION vector` would give.
     pub vector: Option<String>,
+    /// A digest over the names and versions of all extensions that `CREATE EXTENSION` would give.
+    pub extensions: String,
     /// True when `pg_stat_statements` is preloaded, so that it counts.
     pub pg_stat_statements: bool,
     /// False on throw-away servers: a kill loses acknowledged commits there.
@@ -38,6 +40,8 @@ impl Capabilities {
             "ask the server what it can do",
             "select current_setting('server_version') as version, current_setting('server_version_num') as num, \
              (select default_version from pg_available_extensions where name = 'vector') as vector, \
+             (select md5(string_agg(name || ' ' || coalesce(default_version, ''), ',' order by name)) \
+                from pg_available_extensions) as extensions, \
              (select setting from pg_settings where name = 'shared_preload_libraries') as preload, current_setting('fsync') as fsync, \
              current_setting('max_connections') as connections",
         )
@@ -49,6 +53,7 @@ impl Capabilities {
             version: text("version"),
             version_num: text("num").parse().unwrap_or(0),
             vector: Some(text("vector")).filter(|version| !version.is_empty()),
+            extensions: text("extensions"),
             pg_stat_statements: text("preload").split(',').any(|name| name.trim() == "pg_stat_statements"),
             fsync: text("fsync") == "on",
             max_connections: text("connections").parse().unwrap_or(0),

@@ -1,4 +1,4 @@
-//! Faults inside a Postgres of the test's own: sessions terminated, a table locked, connections used up.
+//! Faults inside a Postgres of the test's own: sessions terminated, a table locked, connections used up, a small disk filled.
 //!
 //! ```no_run
 //! use harness_core::fault::inject;
@@ -40,6 +40,7 @@ enum Verb {
     Terminate(String),
     Lock(String),
     Squeeze(usize),
+    Fill,
 }
 
 /// A fault inside an [`OwnPostgres`].
@@ -47,6 +48,7 @@ enum Verb {
 pub struct PostgresFault {
     options: PgConnectOptions,
     verb: Verb,
+    on_small_disk: bool,
     /// Our sessions, for as long as it lasts; the first one asks for the effect.
     held: Mutex<Vec<PgConnection>>,
     bites: AtomicU64,
@@ -55,7 +57,7 @@ pub struct PostgresFault {
 impl PostgresFault {
     fn of(own: &OwnPostgres, verb: Verb) -> Self {
         let options = own.options().disable_statement_logging();
-        Self { options, verb, held: Mutex::default(), bites: AtomicU64::new(0) }
+        Self { options, verb, on_small_disk: own.on_small_disk, held: Mutex::default(), bites: AtomicU64::new(0) }
     }
 
     /// Terminates all sessions of this `application_name` (`pg_terminate_backend`), proven by their end. Nothing is left to heal.
@@ -83,6 +85,13 @@ impl PostgresFault {
         Self::of(own, Verb::Squeeze(leave))
     }
 
+    /// Fills the small disk of a server with [`OwnOptions::disk_bytes`](super::OwnOptions::disk_bytes), proven by a refusal
+    /// (SQLSTATE 53100). Writes that need room fail, reads go on; healed, a write that needs room succeeds.
+    #[must_use]
+    pub fn fill_disk(own: &OwnPostgres) -> Self {
+        Self::of(own, Verb::Fill)
+    }
+
     async fn break_it(&self) -> CoreResult {
         let mut held = self.held.lock().await;
         if !held.is_empty() {
@@ -95,6 +104,21 @@ impl PostgresFault {
                 let lock = format!("begin; set local lock_timeout = {LOCK_MS}; lock table {}", sql::ident(table));
                 sql::run(&mut session, "lock a table", lock).await?;
                 held.push(session);
+                Ok(())
+            }
+            Verb::Fill => {
+                if !self.on_small_disk {
+                    let what = "this server has the machine's disk, which is not filled";
+                    return Err(Error::new(ErrorKind::Refused, what)
+                        .remedy("start it with OwnOptions::disk_bytes, such as 32 MiB"));
+                }
+                // Kept to heal with: on a full disk a new session may be too much.
+                held.push(sql::connect(&self.options).await?);
+                match held.first_mut() {
+                    Some(session) => fill(session).await?,
+                    None => return Ok(()),
+                }
+                self.bites.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }
             Verb::Squeeze(leave) => {
@@ -157,11 +181,52 @@ impl PostgresFault {
                 self.bites.fetch_add(count.unsigned_abs(), Ordering::Relaxed);
             }
         }
+        if self.verb == Verb::Fill && !held.is_empty() {
+            match sql::connect(&self.options).await {
+                Ok(session) => {
+                    let filler = held.pop();
+                    empty(filler.unwrap_or(session)).await?;
+                }
+                // A small disk is gone with its server.
+                Err(error) if error.kind() == ErrorKind::Connect => {}
+                Err(error) => return Err(error),
+            }
+        }
         for session in held {
             let _ = session.close().await;
         }
         Ok(())
     }
+}
+
+/// What the ballast is called.
+const BALLAST: &str = "harness_ballast";
+
+/// Writes until the disk is full; what is not logged leaves the log its room.
+async fn fill(session: &mut PgConnection) -> CoreResult {
+    sql::run(session, "make ballast", format!("create unlogged table if not exists {BALLAST}(text text)")).await?;
+    // First in great pieces, then down to the last page.
+    for rows in [2_000, 100, 8] {
+        loop {
+            let more = format!("insert into {BALLAST} select repeat('x', 1000) from generate_series(1, {rows})");
+            match sql::run(session, "write ballast", more).await {
+                Ok(()) => {}
+                Err(error) if sql::is_disk_full(&error) => break,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Takes the ballast away, and proves that there is room again.
+async fn empty(mut session: PgConnection) -> CoreResult {
+    sql::run(&mut session, "drop the ballast", format!("drop table if exists {BALLAST}")).await?;
+    let room = format!("create unlogged table {BALLAST} as select repeat('x', 1000) from generate_series(1, 500)");
+    sql::run(&mut session, "write where there is room again", room).await?;
+    sql::run(&mut session, "drop the ballast", format!("drop table {BALLAST}")).await?;
+    let _ = session.close().await;
+    Ok(())
 }
 
 impl Fault for PostgresFault {
@@ -171,6 +236,7 @@ impl Fault for PostgresFault {
             Verb::Terminate(application) => format!("sessions of `{application}` terminated at {place}"),
             Verb::Lock(table) => format!("table `{table}` locked at {place}"),
             Verb::Squeeze(leave) => format!("all connections but {leave} used up at {place}"),
+            Verb::Fill => format!("the small disk is full at {place}"),
         }
     }
 
@@ -186,7 +252,7 @@ impl Fault for PostgresFault {
         let unit = match self.verb {
             Verb::Terminate(_) => "sessions terminated",
             Verb::Lock(_) => "sessions waiting when it was healed",
-            Verb::Squeeze(_) => "refusals proven",
+            Verb::Squeeze(_) | Verb::Fill => "refusals proven",
         };
         Bites::new(self.bites.load(Ordering::Relaxed), unit)
     }

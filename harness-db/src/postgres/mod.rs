@@ -2,6 +2,8 @@
 
 pub(crate) mod books;
 mod capabilities;
+#[cfg(feature = "checks")]
+mod census;
 mod channel;
 #[cfg(feature = "checks")]
 mod checks;
@@ -28,6 +30,8 @@ mod visit;
 
 pub use books::Migration;
 pub use capabilities::Capabilities;
+#[cfg(feature = "checks")]
+pub use census::Connections;
 #[cfg(feature = "checks")]
 pub use checks::*;
 pub use database::{Database, Request};

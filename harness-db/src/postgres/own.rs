@@ -36,7 +36,7 @@ pub struct OwnPostgres {
     pub(super) files: Vec<ServerFile>,
     pub(super) vector: bool,
     pub(super) reachable: bool,
-    on_small_disk: bool,
+    pub(super) on_small_disk: bool,
     capabilities: Capabilities,
     choice: Choice,
     pool: PgPool,

@@ -276,7 +276,7 @@ impl Script {
 
     /// 16 hexadecimal digits over the bytes (line ends normalised), the layers below, the server and its extensions.
     pub(crate) fn key(&self, server: &Capabilities) -> String {
-        let server = [FORMAT, &server.version, server.vector.as_deref().unwrap_or("")].join("\0");
+        let server = [FORMAT, &server.version, &server.extensions].join("\0");
         format!("{:016x}", fnv(format!("{server}\0{:016x}", self.digest()).as_bytes()))
     }
 
@@ -352,6 +352,8 @@ mod tests {
         ] {
             assert_ne!(other, key(A, "15.1"));
         }
+        let upgraded = Capabilities { extensions: "citext 1.7".to_owned(), ..server("15.1") };
+        assert_ne!(A.read().unwrap().key(&upgraded), key(A, "15.1"), "an extension was upgraded below the template");
     }
 
     #[test]

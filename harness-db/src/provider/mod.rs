@@ -13,6 +13,7 @@ use harness_core::wait::seconds;
 use harness_core::{CoreResult, Error, ErrorKind};
 use serde::{Deserialize, Serialize};
 
+#[cfg(any(feature = "containers", feature = "portable"))]
 pub mod image;
 pub mod local;
 #[cfg(any(feature = "postgres", feature = "redis"))]

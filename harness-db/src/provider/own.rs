@@ -6,13 +6,14 @@ use std::net::SocketAddr;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use harness_core::env::Settings;
 use harness_core::keeper::Main;
 use harness_core::scope::TestScope;
 use harness_core::service::{Backend, Exec, Service, ServiceSpec, run_to_end};
-use harness_core::wait::Progress;
+use harness_core::wait::{Progress, blocking};
 use harness_core::{CoreResult, Error, ErrorKind};
 
 use super::recipe::Recipe;
@@ -23,6 +24,10 @@ const PREPARE_LIMIT: Duration = Duration::from_secs(120);
 /// How long a start, the first one included, may take.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
+/// How each provider would start the server.
+pub(crate) type Planning = Arc<dyn Fn(Provider) -> Result<Recipe, Attempt> + Send + Sync>;
+/// Asks the server at this address whether it is ready.
+pub(crate) type Question = Arc<dyn Fn(SocketAddr) -> Asking + Send + Sync>;
 /// The answer to the question whether a server is ready.
 pub(crate) type Asking = Pin<Box<dyn Future<Output = Progress<()>> + Send>>;
 
@@ -31,10 +36,11 @@ pub(crate) async fn start(
     service: &'static str,
     scope: &TestScope,
     providers: Option<Vec<Provider>>,
-    recipe: impl Fn(Provider) -> Result<Recipe, Attempt> + Clone + Send + 'static,
-    ready: impl Fn(SocketAddr) -> Asking + Clone + Send + Sync + 'static,
+    recipe: impl Fn(Provider) -> Result<Recipe, Attempt> + Send + Sync + 'static,
+    ready: impl Fn(SocketAddr) -> Asking + Send + Sync + 'static,
 ) -> CoreResult<(Service, Choice)> {
-    let (running, choice) = start_named(service, service, scope, providers, recipe, ready).await?;
+    let started = start_named(service, service, scope, providers, Arc::new(recipe), Arc::new(ready));
+    let (running, choice) = started.await?;
     remember(&choice);
     Ok((running, choice))
 }
@@ -46,8 +52,8 @@ pub(crate) async fn start_named(
     name: &str,
     scope: &TestScope,
     providers: Option<Vec<Provider>>,
-    recipe: impl Fn(Provider) -> Result<Recipe, Attempt> + Clone + Send + 'static,
-    ready: impl Fn(SocketAddr) -> Asking + Clone + Send + Sync + 'static,
+    recipe: Planning,
+    ready: Question,
 ) -> CoreResult<(Service, Choice)> {
     let order = match providers {
         Some(providers) => providers,
@@ -56,13 +62,13 @@ pub(crate) async fn start_named(
     let mut attempts = Vec::new();
     for provider in order.into_iter().filter(|provider| Provider::STARTERS.contains(provider)) {
         let begun = Instant::now();
-        let ask = recipe.clone();
+        let ask = Arc::clone(&recipe);
         let planned = blocking(move || Ok(ask(provider))).await?;
         let started = match planned {
             Err(attempt) => Err(attempt),
             Ok(recipe) => {
                 let what = recipe.what.clone();
-                let started = start_recipe(name, scope, recipe, ready.clone()).await;
+                let started = start_recipe(name, scope, recipe, Arc::clone(&ready)).await;
                 started.map(|service| (service, what)).map_err(|error| Attempt::from_error(provider, &error))
             }
         };
@@ -79,12 +85,7 @@ pub(crate) async fn start_named(
     Err(nothing_worked(service, &attempts).remedy("run `harness provision`, or follow what an attempt above asks for"))
 }
 
-async fn start_recipe(
-    service: &str,
-    scope: &TestScope,
-    recipe: Recipe,
-    ready: impl Fn(SocketAddr) -> Asking + Send + Sync + 'static,
-) -> CoreResult<Service> {
+async fn start_recipe(service: &str, scope: &TestScope, recipe: Recipe, ready: Question) -> CoreResult<Service> {
     let backend = match recipe.main {
         Main::Container(spec) => Backend::Container(spec), // its port is explicit: an automatic one moves at a restart
         Main::Process(main) => {
@@ -112,13 +113,6 @@ fn free_name(service: &str, scope: &TestScope) -> CoreResult<String> {
         name = format!("{service}-{n}");
     }
     Ok(name)
-}
-
-/// Runs on the runtime's threads for blocking work.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> CoreResult<T> + Send + 'static) -> CoreResult<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| Error::new(ErrorKind::Exited, "preparing a server was cut short").caused_by(error))?
 }
 
 /// A directory for the server's data that belongs to the server's user.

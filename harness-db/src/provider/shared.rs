@@ -9,7 +9,7 @@ use harness_core::env::Settings;
 use harness_core::keeper::Main;
 use harness_core::keeper::{Attached, Launch, Slot, StartGuard};
 use harness_core::run::fnv;
-use harness_core::wait::{Progress, wait_for};
+use harness_core::wait::{Progress, blocking, wait_for};
 use harness_core::{CoreResult, Error, ErrorKind};
 
 use super::recipe::Recipe;
@@ -21,7 +21,7 @@ pub(crate) const SERVICE: &str = "service";
 /// The fact that holds the [`Choice`].
 const CHOICE: &str = "choice";
 /// Raised when servers of an older version of this crate would not do.
-const FORMAT: &str = "8";
+const FORMAT: &str = "9";
 /// How long another process may take to start the server we wait for: a cold start may fetch binaries.
 const START_LIMIT: Duration = Duration::from_secs(300);
 /// Free memory that makes a shared server keep its data there: those of some dozens of tests are a few hundred megabytes.
@@ -157,9 +157,7 @@ async fn start(wanted: Wanted, guard: StartGuard, order: &[Provider]) -> CoreRes
             continue;
         }
         let begun = Instant::now();
-        let recipe = tokio::task::spawn_blocking(move || wanted.recipe(provider)).await;
-        let recipe = recipe
-            .map_err(|error| Error::new(ErrorKind::Exited, "asking a provider was cut short").caused_by(error))?;
+        let recipe = blocking(move || Ok(wanted.recipe(provider))).await?;
         let result = match recipe {
             Ok(recipe) => try_recipe(wanted, &guard, &recipe).await.map(|facts| (recipe.what, facts)),
             Err(attempt) => {

@@ -28,6 +28,37 @@ impl fmt::Debug for Grant {
 }
 
 impl Grant {
+    /// A user without rights, whose password is of this process and what it is for.
+    pub(super) fn new(name: String, at: &str) -> Self {
+        let secret = fnv(format!("{}/{at}/{name}", std::process::id()).as_bytes());
+        Self { name, rules: Vec::new(), password: format!("harness-{secret:016x}") }
+    }
+
+    /// Adds rights in the words of `ACL SETUSER`.
+    pub(super) fn can(&mut self, rules: &str) {
+        self.rules.extend(rules.split_whitespace().map(str::to_owned));
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// `user:password`, for a URL.
+    pub(super) fn login(&self) -> String {
+        format!("{}:{}", self.name, self.password)
+    }
+
+    /// Refuses names that could not stand in a URL, and the one the harness itself needs.
+    pub(super) fn check_name(&self) -> CoreResult {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if !self.name.is_empty() && self.name.chars().all(plain) && self.name != "default" {
+            return Ok(());
+        }
+        let what = format!("`{}` cannot be the name of a user for tests", self.name);
+        Err(Error::new(ErrorKind::Config, what)
+            .remedy("use letters, digits, `-`, `_` and `.`; `default` is the harness' own"))
+    }
+
     /// Tells the server. What is not granted is forbidden; rights of an earlier grant are gone.
     pub(super) async fn apply(&self, connection: &mut MultiplexedConnection) -> CoreResult {
         let mut command = redis::cmd("ACL");
@@ -54,29 +85,19 @@ pub struct UserRequest<'a> {
 
 impl<'a> UserRequest<'a> {
     pub(super) fn new(own: &'a OwnRedis, name: String) -> Self {
-        let secret = fnv(format!("{}/{}/{name}", std::process::id(), own.address()).as_bytes());
-        Self { own, grant: Grant { name, rules: Vec::new(), password: format!("harness-{secret:016x}") } }
+        Self { own, grant: Grant::new(name, &own.address().to_string()) }
     }
 
     /// Adds rights in the words of `ACL SETUSER`: `~app:* +get +set`, `+@read`, `&events`.
     pub fn can(mut self, rules: &str) -> Self {
-        self.grant.rules.extend(rules.split_whitespace().map(str::to_owned));
+        self.grant.can(rules);
         self
     }
 
     async fn serve(self) -> CoreResult<User> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if self.grant.name.is_empty() || !self.grant.name.chars().all(plain) || self.grant.name == "default" {
-            let what = format!("`{}` cannot be the name of a user for tests", self.grant.name);
-            return Err(Error::new(ErrorKind::Config, what)
-                .remedy("use letters, digits, `-`, `_` and `.`; `default` is the harness' own"));
-        }
+        self.grant.check_name()?;
         self.grant.apply(&mut self.own.connection().await?).await?;
-        let settings = self.own.info().redis_settings().clone();
-        let settings = settings.set_username(&*self.grant.name).set_password(&*self.grant.password);
-        let info = self.own.info().clone().set_redis_settings(settings);
-        let url = self.own.url_as(&format!("{}:{}", self.grant.name, self.grant.password));
-        let user = User { name: self.grant.name.clone(), url, info };
+        let user = self.own.user_of(&self.grant);
         self.own.remember(self.grant);
         Ok(user)
     }
@@ -106,23 +127,30 @@ impl fmt::Debug for User {
 }
 
 impl User {
+    /// Of this grant, at the server and the logical database of the connection.
+    pub(super) fn new(grant: &Grant, url: String, info: &ConnectionInfo) -> Self {
+        let settings = info.redis_settings().clone().set_username(&*grant.name).set_password(&*grant.password);
+        Self { name: grant.name.clone(), url, info: info.clone().set_redis_settings(settings) }
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Logical database 1 as this user, with its password: for the system under test.
+    /// The server as this user, with its password: for the system under test. Logical database 1 of an [`OwnRedis`], and 0 of a
+    /// node of a topology.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// A connection as this user, to logical database 1.
+    /// A connection as this user, to the logical database of [`User::url`].
     ///
     /// # Errors
     /// When the server refuses the connection or says nothing for 5 s.
     pub async fn connection(&self) -> CoreResult<MultiplexedConnection> {
-        wire::connect(&wire::at_index(&self.info, 1)).await
+        wire::connect(&self.info).await
     }
 }

@@ -11,12 +11,13 @@ use super::readiness;
 use crate::provider::recipe::files::ServerFile;
 
 /// Who may connect. Each demands more than the one before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(
     not(feature = "tls"),
     expect(dead_code, reason = "only the feature `tls` asks for more than plain connections")
 )]
 pub(super) enum Wire {
+    #[default]
     Plain,
     Tls,
     ClientCertificates,
@@ -83,11 +84,42 @@ impl Channel {
         Ok(info.set_redis_settings(settings))
     }
 
-    /// Logical database 1 of the server there as a URL, for who logs in by these words (`user:password`).
-    pub(super) fn url(&self, at: SocketAddr, login: &str) -> String {
+    /// The server there as a URL without a logical database, for who logs in by these words (`user:password`), or by the
+    /// password alone.
+    pub(super) fn url(&self, at: SocketAddr, login: Option<&str>) -> String {
         let scheme = if self.is_tls() { "rediss" } else { "redis" };
-        let login = if login.is_empty() { String::new() } else { format!("{login}@") };
-        format!("{scheme}://{login}{at}/1")
+        let login = match (login, &self.password) {
+            (Some(login), _) => format!("{login}@"),
+            (None, Some(password)) => format!(":{}@", encoded(password)),
+            (None, None) => String::new(),
+        };
+        format!("{scheme}://{login}{at}")
+    }
+}
+
+/// A password as a URL holds it (RFC 3986, 2.3: everything but unreserved characters is written by its octets).
+fn encoded(password: &str) -> String {
+    let octet = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    password.bytes().map(octet).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::IntoConnectionInfo as _;
+
+    use super::Channel;
+
+    #[test]
+    fn a_password_of_any_characters_comes_through_a_url() {
+        for password in ["s3cret", "a@b/c:d#e?f%g", "zwölf", "two words"] {
+            let channel = Channel { password: Some(password.to_owned()), ..Channel::default() };
+            let url = channel.url(([127, 0, 0, 1], 7).into(), None);
+            let info = url.as_str().into_connection_info().unwrap();
+            assert_eq!(info.redis_settings().password(), Some(password), "{url}");
+        }
     }
 }
 
@@ -154,6 +186,11 @@ pub(super) mod keys {
         file("tls-cert-file", "server.crt", pair.certificate_pem);
         file("tls-key-file", "server.key", pair.key_pem);
         file("tls-ca-cert-file", "root.crt", authority.certificate_pem());
+        // What it shows where it is a client itself: on the bus of a cluster each side wants to see a client's certificate,
+        // whatever `tls-auth-clients` says.
+        let node = authority.client("node")?;
+        file("tls-client-cert-file", "node.crt", node.certificate_pem);
+        file("tls-client-key-file", "node.key", node.key_pem);
         // By default every client would have to show a certificate (redis.io, "TLS").
         let proof = if wire == Wire::ClientCertificates { "yes" } else { "no" };
         given.options.push(("tls-auth-clients".to_owned(), proof.to_owned()));

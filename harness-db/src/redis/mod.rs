@@ -15,6 +15,8 @@
 //! ```
 
 mod acl;
+#[cfg(feature = "checks")]
+mod census;
 mod channel;
 #[cfg(feature = "checks")]
 mod checks;
@@ -24,11 +26,15 @@ mod guest;
 mod keyspace;
 mod own;
 pub(crate) mod readiness;
+#[cfg(feature = "fault")]
+pub mod resp;
 mod server;
 mod visit;
 pub(crate) mod wire;
 
 pub use acl::{User, UserRequest};
+#[cfg(feature = "checks")]
+pub use census::Clients;
 #[cfg(feature = "checks")]
 pub use checks::*;
 #[cfg(feature = "fault")]

@@ -9,7 +9,7 @@ use harness_core::{CoreResult, Error, ErrorKind};
 use redis::ConnectionInfo;
 use redis::aio::MultiplexedConnection;
 
-use super::acl::{Grant, UserRequest};
+use super::acl::{Grant, User, UserRequest};
 use super::channel::{Channel, Wire};
 use super::{readiness, wire};
 use crate::provider::own::{self, Asking};
@@ -130,7 +130,7 @@ impl OwnRedis {
     }
 
     /// A user with the rights that follow: `own.user("app").can("~app:* +get +set").await?`. What is not granted is
-    /// forbidden, except `SELECT`. [`User::url`](super::User::url) is for the system under test.
+    /// forbidden, except `SELECT`. [`User::url`] is for the system under test.
     ///
     /// # Errors
     /// When awaited: [`ErrorKind::Config`] for a name or a rule that Redis does not take.
@@ -148,12 +148,7 @@ impl OwnRedis {
     /// what to trust: see [`OwnRedis::client`] and [`OwnRedis::root_certificate`].
     #[must_use]
     pub fn url(&self) -> String {
-        self.url_as(&self.channel.password.as_ref().map(|password| format!(":{password}")).unwrap_or_default())
-    }
-
-    /// [`OwnRedis::url`] for another login (`user:password`).
-    pub(super) fn url_as(&self, login: &str) -> String {
-        self.channel.url(self.address(), login)
+        format!("{}/1", self.channel.url(self.address(), None))
     }
 
     /// Logical database 1 as a URL that does not speak TLS: refused by a server that does.
@@ -263,8 +258,15 @@ impl OwnRedis {
     }
 
     /// How the harness itself reaches it.
+    #[cfg(any(feature = "checks", feature = "fault"))]
     pub(super) fn info(&self) -> &ConnectionInfo {
         &self.info
+    }
+
+    /// A user at logical database 1, as this grant makes it.
+    pub(super) fn user_of(&self, grant: &Grant) -> User {
+        let url = format!("{}/1", self.channel.url(self.address(), Some(&grant.login())));
+        User::new(grant, url, &wire::at_index(&self.info, 1))
     }
 
     /// Keeps a user for the next start.

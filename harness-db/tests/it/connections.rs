@@ -35,6 +35,7 @@ async fn sixty_four_tests_of_five_connections_pass_on_a_server_of_one_hundred() 
             test.await?.map_err(|failure| std::io::Error::other(format!("round {round}: {failure:?}")))?;
         }
     }
+    println!("figure: {} tests of 5 connections passed on a server of 100", 64 * crate::rounds(1));
     // The control: without a budget the same tests break the server.
     let mut held = Vec::new();
     let refused = loop {

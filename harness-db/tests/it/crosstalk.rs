@@ -42,7 +42,9 @@ async fn sixteen_tests_that_flush_at_once_never_meet() -> harness_db::Result {
     for _ in 0..TESTS {
         keyspaces.push(harness_db::redis().await?);
     }
-    let seen = at_once(&keyspaces.iter().collect::<Vec<_>>(), crate::rounds(20)).await?;
+    let rounds = crate::rounds(20);
+    let seen = at_once(&keyspaces.iter().collect::<Vec<_>>(), rounds).await?;
+    println!("figure: {TESTS} tests of {rounds} flushes each saw {} things that were not theirs", seen.len());
     assert!(seen.is_empty(), "{} times:\n  {}", seen.len(), seen.join("\n  "));
     Ok(())
 }

@@ -5,9 +5,12 @@ use harness_core::scope::TestScope;
 use harness_core::wait::{Progress, wait_for};
 use harness_db::frames::FrameFault;
 use harness_db::postgres::PostgresFault;
-use harness_db::redis::PausedWrites;
+use harness_db::redis::{FailoverFault, PausedWrites, resp};
 use harness_db::sqlx::{self, Connection as _, PgConnection};
-use harness_db::{ErrorKind, OwnOptions, OwnPostgres, OwnRedis, Provider, RedisOptions};
+use harness_db::{
+    ErrorKind, FailoverKind, OwnOptions, OwnPostgres, OwnRedis, Provider, RedisOptions, redis_cluster, redis_replicas,
+    redis_sentinel,
+};
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -107,5 +110,134 @@ async fn reply_to_commit_is_lost_only_while_the_fault_is_injected() -> harness_d
     insert(3).await?;
     let rows: i64 = sqlx::query_scalar("select count(*) from notes").fetch_one(db.pool()).await?;
     assert_eq!(rows, 3, "the server committed all");
+    Ok(())
+}
+
+#[tokio::test]
+async fn small_disk_is_full_for_writes_and_has_room_when_healed() -> harness_db::Result {
+    let scope = TestScope::current();
+    let small = OwnOptions::new().fast().disk_bytes(32 << 20).providers([Provider::Container]);
+    let own = match OwnPostgres::start(&scope, small).await {
+        Err(error) if crate::own::lacks_engine(&error) => {
+            harness_core::scope::skip("a container engine", format!("{error:?}"));
+            return Ok(());
+        }
+        started => started?,
+    };
+    own.run("create table goods(id int primary key, text text); insert into goods values (1, 'kept')").await?;
+    let write = "create table more as select repeat('x', 1000) as text from generate_series(1, 200)";
+    let full = PostgresFault::fill_disk(&own);
+    full.heal().await?; // whole already
+    for _ in 0..2 {
+        full.inject().await?;
+        full.inject().await?;
+        let error = own.run(write).await.unwrap_err();
+        assert!(format!("{error:?}").contains("53100"), "{error:?}");
+        let kept: String = sqlx::query_scalar("select text from goods where id = 1").fetch_one(own.pool()).await?;
+        assert_eq!(kept, "kept", "reads go on");
+        full.heal().await?;
+        full.heal().await?;
+        own.run(write).await?;
+        own.run("drop table more").await?;
+    }
+    assert_eq!(full.bites().to_string(), "2 refusals proven");
+    scope.shutdown().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn disk_of_the_machine_is_never_filled() -> harness_db::Result {
+    let scope = TestScope::current();
+    let own = OwnPostgres::start(&scope, OwnOptions::new().fast().providers(HERE)).await?;
+    let error = inject(PostgresFault::fill_disk(&own)).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Refused && format!("{error:?}").contains("disk_bytes"), "{error:?}");
+    scope.shutdown().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn failover_of_sentinel_and_cluster_is_injected_proven_and_healed() -> harness_db::Result {
+    let (sentinel, cluster) = (redis_sentinel().replicas(1).await?, redis_cluster().await?);
+    let (first, owner) = (sentinel.primary().await?, cluster.slot_owner("harness").await?);
+    let (killed, ordered) = (FailoverFault::of(&sentinel), FailoverFault::of(&cluster).by(FailoverKind::Ordered));
+    killed.heal().await?; // whole already
+    for fault in [&killed, &ordered] {
+        assert_eq!(fault.bites().count(), 0, "nothing was lost yet");
+        fault.inject().await?;
+        fault.inject().await?;
+        assert_eq!(fault.bites().to_string(), "1 changes of the primary", "{fault:?}");
+    }
+    assert!(sentinel.primary().await?.address() != first.address() && first.service().exit().await?.is_some());
+    assert!(cluster.slot_owner("harness").await?.address() != owner.address());
+    for fault in [&killed, &ordered] {
+        fault.heal().await?;
+        fault.heal().await?;
+    }
+    assert!(!first.role().await?.is_primary() && !owner.role().await?.is_primary(), "the old ones are replicas");
+    sentinel.shutdown().await?;
+    cluster.shutdown().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn failover_that_nobody_could_make_is_refused_or_healed() -> harness_db::Result {
+    let alone = redis_replicas(1).await?;
+    let error = inject(FailoverFault::of(&alone)).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Refused && format!("{error:?}").contains("redis_sentinel"), "{error:?}");
+    let sentinel = redis_sentinel().replicas(1).await?;
+    sentinel.nodes()[1].stop().await?;
+    let primary = sentinel.primary().await?;
+    let fault = FailoverFault::of(&sentinel).within(Duration::from_secs(3));
+    let error = inject(fault).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error:?}");
+    // The guard that never was has brought the old primary back.
+    wait_for("the old primary to answer", LIMIT, async || primary.ask::<String>(&["PING"]).await.into()).await?;
+    alone.shutdown().await?;
+    sentinel.shutdown().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn reply_to_the_second_set_is_lost_after_it_was_done_and_a_lost_command_was_not() -> harness_db::Result {
+    let scope = TestScope::current();
+    let own = OwnRedis::start(&scope, RedisOptions::new().providers(HERE)).await?;
+    for (is_reply, expected) in [(true, Some("2")), (false, Some("1"))] {
+        let fault = if is_reply {
+            resp::reply_lost(own.address(), "set", 2)?
+        } else {
+            resp::command_lost(own.address(), "SET", 2)?
+        };
+        let client = redis::Client::open(format!("redis://{}/1", fault.address()))?;
+        let set = async |value: i32| -> redis::RedisResult<()> {
+            let mut connection = client.get_multiplexed_async_connection().await?;
+            redis::cmd("SET").arg("k").arg(value).query_async(&mut connection).await
+        };
+        set(0).await?;
+        let lost = inject(fault).await?;
+        assert!(lost.check_did_bite().is_err(), "nothing was lost yet");
+        set(1).await?;
+        assert!(set(2).await.is_err(), "the client cannot know");
+        let mut direct = own.connection().await?;
+        let value: Option<String> = redis::cmd("GET").arg("k").query_async(&mut direct).await?;
+        assert_eq!(value.as_deref(), expected, "a lost reply was done, a lost command was not");
+        set(3).await?; // only the second one
+        assert_eq!(lost.heal().await?.to_string(), "1 frames taken");
+    }
+    assert_eq!(resp::reply_lost(own.address(), "CONFIG SET", 1).unwrap_err().kind(), ErrorKind::Config);
+    scope.shutdown().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn client_that_bypasses_the_tap_leaves_no_evidence() -> harness_db::Result {
+    let scope = TestScope::current();
+    let own = OwnRedis::start(&scope, RedisOptions::new().providers(HERE)).await?;
+    let fault = resp::reply_lost(own.address(), "SET", 0)?;
+    fault.inject().await?;
+    let mut direct = own.connection().await?;
+    redis::cmd("SET").arg("k").arg(1).query_async::<()>(&mut direct).await?;
+    let error = fault.check_did_bite().unwrap_err();
+    assert!(error.kind() == ErrorKind::NoEvidence && format!("{error:?}").contains("saw 0 frames"), "{error:?}");
+    scope.shutdown().await?;
     Ok(())
 }

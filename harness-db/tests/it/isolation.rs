@@ -190,7 +190,10 @@ async fn thirty_cells_are_as_published_and_every_probe_can_see() -> harness_db::
 #[tokio::test]
 async fn repeats_of_the_table_agree() -> harness_db::Result {
     let db = harness_db::postgres().await?;
-    let table = isolation::suite(&db).repeats(crate::rounds(20)).await?;
+    let rounds = crate::rounds(20);
+    let table = isolation::suite(&db).repeats(rounds).await?;
+    let contradictions: usize = table.cells.iter().map(|cell| cell.contradictions as usize).sum();
+    println!("figure: {} cells, {rounds} times each: {contradictions} contradictions", table.cells.len());
     table.check_reproduces_postgres()?;
     assert!(table.cells.len() == 40 && table.cells.iter().all(|cell| cell.contradictions == 0));
     Ok(())

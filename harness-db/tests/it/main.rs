@@ -2,6 +2,7 @@
 
 mod acl;
 mod blocking;
+mod census;
 mod child;
 mod clones;
 mod coherence;
@@ -33,6 +34,7 @@ mod redis_own_checks;
 #[cfg(feature = "tls")]
 mod redis_tls;
 mod replica;
+mod restore;
 mod retries;
 mod rows;
 mod schema;
@@ -43,6 +45,8 @@ mod testtx;
 #[cfg(feature = "tls")]
 mod tls;
 mod topology;
+#[cfg(feature = "tls")]
+mod topology_access;
 mod vectors;
 
 /// How often a test that counts rounds does its work: as said here in the normal run, and as `cargo xtask soak` says in the

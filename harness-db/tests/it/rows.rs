@@ -213,3 +213,17 @@ async fn code_is_found_in_errors_of_other_functions_however_deep() -> harness_db
     assert!(sqlstate(&Err::<(), _>(sqlx::Error::RowNotFound), "23505").is_err());
     Ok(())
 }
+
+#[tokio::test]
+async fn a_query_is_cut_at_its_time_limit_and_one_without_a_limit_is_noticed() -> harness_db::Result {
+    let db = harness_db::postgres().await?;
+    let canceled = |sql: &str, limit: &str| {
+        db.refuses(sql).with_setting("statement_timeout", limit).with("query_canceled").message("statement timeout")
+    };
+    let cut = canceled("select pg_sleep(30)", "50ms").await?.expect("it is refused");
+    assert_eq!(cut.code, "57014");
+    // The planted defect: nothing limits the query, so it runs to its end.
+    let unbounded = canceled("select pg_sleep(0.2)", "0").await.unwrap_err();
+    assert!(unbounded.to_string().contains("the server accepts `select pg_sleep(0.2)`"), "{unbounded:?}");
+    Ok(())
+}

@@ -180,6 +180,27 @@ async fn database_without_statements_has_no_slowest() -> harness_db::Result {
     Ok(())
 }
 
+/// The harness looks into an early clone of a template, to know what a used one can be taken back to: that counts for
+/// nobody.
+#[tokio::test]
+async fn first_clones_of_a_template_have_no_statements_either() -> harness_db::Result {
+    let table: &str = format!("create table run_{}(id int)", std::process::id()).leak();
+    let template = Template::sql(vec![table].leak());
+    if shop().await?.is_none() {
+        return Ok(());
+    }
+    let mut clones = Vec::new();
+    for _ in 0..4 {
+        clones.push(template.database().await?);
+    }
+    for db in &clones {
+        assert_eq!(db.slowest(10).await.unwrap_err().kind(), ErrorKind::NoEvidence, "{}", db.name());
+    }
+    sqlx::query("select 1").execute(clones[1].pool()).await?;
+    assert_eq!(clones[1].slowest(10).await?.rows.len(), 1);
+    Ok(())
+}
+
 #[tokio::test]
 async fn server_that_does_not_count_says_so() -> harness_db::Result {
     let scope = TestScope::current();

@@ -14,6 +14,7 @@ mod plan;
 mod pool;
 mod reads;
 pub mod refusal;
+pub mod restore;
 pub mod rows;
 mod sampling;
 pub mod schema;

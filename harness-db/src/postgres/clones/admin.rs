@@ -174,6 +174,18 @@ impl Admin {
             self.pristine.borrow_mut().insert(template.to_owned(), Some(Rc::new(pristine)));
         }
         let _ = inside.close().await;
+        let _ = self.leave_no_trace(clone).await; // the clone is good; only the counts of our own look may stay
+    }
+
+    /// Nobody is in the database any more, and no statement counts that was run in it so far: the next test finds its own.
+    async fn leave_no_trace(&self, name: &str) -> CoreResult {
+        self.everybody_leaves(name).await?;
+        if !self.counts_statements {
+            return Ok(());
+        }
+        let text =
+            format!("select pg_stat_statements_reset(0, oid, 0) from pg_database where datname = {}", literal(name));
+        self.run("forget the statements run in the database so far", &text).await
     }
 
     pub(super) async fn limit(&self, name: &str, connections: u32) -> CoreResult {
@@ -221,14 +233,7 @@ impl Admin {
         let _ = inside.close().await;
         let Some(reset) = reset else { return Ok(false) };
         self.resets.borrow_mut().insert(name.to_owned(), reset);
-        self.everybody_leaves(name).await?;
-        if self.counts_statements {
-            let text = format!(
-                "select pg_stat_statements_reset(0, oid, 0) from pg_database where datname = {}",
-                literal(name)
-            );
-            self.run("forget the statements of the test before", &text).await?;
-        }
+        self.leave_no_trace(name).await?;
         Ok(true)
     }
 

@@ -10,6 +10,9 @@ use std::time::Duration;
 
 mod late;
 mod pump;
+mod shelf;
+
+use shelf::{Known, MOST_READY, Ready, Shelf};
 
 use super::wire::{Answer, Order, Refusal, Status, Why};
 
@@ -21,8 +24,8 @@ pub(super) const SPARE: u32 = 3;
 const CLONERS: usize = 4;
 /// Databases dropped at the same time.
 const DROPPERS: usize = 2;
-/// Databases of one template made before they are asked for.
-const MOST_READY: usize = 16;
+/// Databases that may stand on the server when there is time to make as many as a whole run of tests takes.
+const MOST_STANDING: usize = 64;
 /// Used databases that may wait to be dropped until there is time.
 const MOST_USED: usize = 64;
 /// Databases in which changes are taken back at the same time.
@@ -97,39 +100,6 @@ pub(super) enum Action {
     Drop(String),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Known {
-    No,
-    Looking,
-    Building(Caller),
-    Yes,
-}
-
-/// The databases of one template.
-#[derive(Debug)]
-struct Shelf {
-    known: Known,
-    ready: VecDeque<Ready>,
-    cloning: usize,
-    /// Used databases that may come back: empty of sessions, or looked at now.
-    settling: usize,
-    /// The last one did.
-    comes_back: bool,
-    asked: u64,
-    out: usize,
-    /// The most databases that were out at the same time.
-    peak: usize,
-    /// Cloning ahead failed; the next request tries again.
-    stuck: bool,
-}
-
-#[derive(Debug)]
-struct Ready {
-    name: String,
-    connections: u32,
-    used: bool,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Gate {
     Template,
@@ -186,32 +156,6 @@ pub(super) struct Pool {
     undropped: Vec<String>,
     cloned: u64,
     reused: u64,
-}
-
-impl Shelf {
-    fn new() -> Self {
-        Self {
-            known: Known::No,
-            ready: VecDeque::new(),
-            cloning: 0,
-            settling: 0,
-            comes_back: false,
-            asked: 0,
-            out: 0,
-            peak: 0,
-            stuck: false,
-        }
-    }
-
-    /// How many should stand ready: none for a template that was asked for once, else twice what was out at a time.
-    fn target(&self) -> usize {
-        if self.asked < 2 || self.stuck { 0 } else { (2 * self.peak).clamp(2, MOST_READY) }
-    }
-
-    /// How many of the databases that are away will come without a clone being made for them.
-    fn coming(&self, away: usize) -> usize {
-        if self.comes_back { away } else { 0 }
-    }
 }
 
 fn cost(order: &Order) -> u32 {
@@ -292,6 +236,12 @@ impl Pool {
         self.shelves.entry(template.to_owned()).or_insert_with(Shelf::new)
     }
 
+    /// Databases that stand on the server, or soon will.
+    fn standing(&self) -> usize {
+        let on_shelves: usize = self.shelves.values().map(|shelf| shelf.ready.len() + shelf.cloning).sum();
+        on_shelves + self.out.len() + self.soiled.len() + self.settling.len() + self.used.len() + self.dropping
+    }
+
     /// To be dropped when there is time.
     fn give_up(&mut self, names: impl IntoIterator<Item = String>) {
         let now = self.now;
@@ -311,9 +261,8 @@ impl Pool {
             todo.push(Action::Answer(caller, Answer::No(no)));
             return;
         }
-        let shelf = self.shelf(&order.template);
-        shelf.asked += 1;
-        shelf.stuck = false;
+        let now = self.now;
+        self.shelf(&order.template).asked(now);
         let undropped = std::mem::take(&mut self.undropped);
         self.give_up(undropped); // somebody may have made room meanwhile
         self.waiting.insert(caller, Waiting { order, since: self.now, gate: Gate::Template });
@@ -445,8 +394,10 @@ impl Pool {
         let Some(Soiled { template, connections, .. }) = self.settling.remove(&name) else { return };
         self.full = false; // whether it still is, the next clone tells
         self.returns(&template, clean);
+        let has_room = self.standing() < MOST_STANDING;
         let shelf = self.shelf(&template);
-        if clean && shelf.ready.len() < MOST_READY {
+        let most = if has_room { shelf.run_takes().max(MOST_READY) } else { MOST_READY };
+        if clean && shelf.ready.len() < most {
             shelf.ready.push_back(Ready { name, connections, used: true });
         } else {
             self.give_up([name]);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, CLONERS, Caller, Event, How, MOST_READY, Pool, SPARE};
+use super::{Action, CLONERS, Caller, Event, How, MOST_READY, MOST_STANDING, Pool, SPARE};
 use crate::postgres::clones::wire::{Answer, Order, Refusal, Why};
 
 const NOW: Duration = Duration::ZERO;
@@ -33,6 +33,8 @@ struct Play {
     pending: Vec<Action>,
     slow: bool,
     changed: bool,
+    /// The next caller of a run.
+    callers: Caller,
 }
 
 impl Play {
@@ -46,6 +48,7 @@ impl Play {
             pending: Vec::new(),
             slow: false,
             changed: true,
+            callers: 1_000,
         }
     }
 
@@ -82,6 +85,19 @@ impl Play {
     fn rests(&mut self) {
         self.now += super::QUIET;
         self.hears(Event::Tick);
+    }
+
+    /// A run of tests, eight at a time.
+    fn runs(&mut self, template: &str, tests: u64) {
+        let first = self.callers;
+        for caller in first..first + tests {
+            self.hears(Event::Asked(caller, order(template, 5)));
+            if caller >= first + 8 {
+                self.hears(Event::Left(caller - 8, How::Back));
+            }
+        }
+        (first..first + tests).for_each(|caller| self.hears(Event::Left(caller, How::Back)));
+        self.callers += tests;
     }
 
     fn asks(&mut self, caller: Caller, connections: u32) {
@@ -483,4 +499,57 @@ fn used_databases_are_looked_at_when_somebody_waits_or_when_there_is_time() {
     play.hears(Event::Left(2, How::Back));
     play.rests();
     assert_eq!(used(&play), 0, "there was time");
+}
+
+#[test]
+fn whole_run_of_tests_finds_its_databases_ready_when_there_was_time() {
+    let mut play = Play::new(1_000);
+    play.changed = false;
+    play.runs("t", 40);
+    assert!(play.pool.status().ready <= MOST_READY, "nothing is made for the next run while this one goes on");
+    (0..4).for_each(|_| play.rests());
+    assert!(play.pool.status().ready >= 40, "{:?}", play.pool.status());
+    let made = play.made;
+    play.slow = true; // whatever would have to be made now comes too late
+    (1..=40).for_each(|caller| play.asks(caller, 5));
+    assert!((1..=40).all(|caller| play.has(caller).is_some()) && play.made == made);
+}
+
+#[test]
+fn large_runs_fill_the_room_and_no_more() {
+    let mut play = Play::new(1_000);
+    play.changed = false;
+    play.runs("t", 500);
+    (0..200).for_each(|_| play.rests());
+    assert_eq!(play.pool.status().ready, MOST_STANDING);
+}
+
+#[test]
+fn single_test_after_a_run_does_not_make_it_forgotten() {
+    let mut play = Play::new(1_000);
+    play.changed = false;
+    play.runs("t", 40);
+    play.now += super::shelf::RUN_ENDS;
+    play.runs("t", 1);
+    (0..4).for_each(|_| play.rests());
+    assert!(play.pool.status().ready >= 40, "{:?}", play.pool.status());
+}
+
+#[test]
+fn template_nobody_asks_for_leaves_its_room_and_takes_no_part_in_it_again() {
+    let mut play = Play::new(1_000);
+    play.changed = false;
+    play.templates.push("u".to_owned());
+    play.runs("t", 100);
+    (0..40).for_each(|_| play.rests());
+    play.runs("u", 40);
+    (0..8).for_each(|_| play.rests());
+    assert!(play.pool.shelves["u"].ready.len() < 40, "the other template was in use a moment ago");
+    play.now += super::shelf::STALE;
+    play.runs("u", 40);
+    (0..40).for_each(|_| play.rests());
+    assert_eq!((play.pool.shelves["t"].ready.len(), play.pool.shelves["u"].ready.len()), (MOST_READY, 40));
+    let made = play.made;
+    (0..400).for_each(|_| play.rests());
+    assert_eq!(play.made, made, "databases are made and dropped without end");
 }

@@ -31,23 +31,8 @@ pub(super) fn prepare(bin_dir: &Path, version: &str, user: Option<&str>) -> Vec<
     programs.into_iter().map(|program| as_user(program, user)).collect()
 }
 
-/// Where a standby in a container keeps its data: below the volume of the image, beside the cluster that may come with it.
-pub(super) const STANDBY: &str = "/var/lib/postgresql/data/standby";
-
-/// What a container runs to become a standby of a running server, and later to go on as it was: it copies what
-/// [`copy_of`] copies, once, and continues with these words as its image would.
-pub(super) fn copied_inside(primary: SocketAddr, slot: &str, words: Vec<String>) -> Vec<String> {
-    // The copy is moved to its place when it is whole: a start that was killed copies again.
-    let copy = copy_words(primary, slot, "$PGDATA.part").map(|word| format!("\"{word}\"")).join(" ");
-    let script = format!(
-        "set -e; if [ ! -s \"$PGDATA/PG_VERSION\" ]; then rm -rf \"$PGDATA.part\"; pg_basebackup {copy}; \
-         chown -R postgres \"$PGDATA.part\"; chmod 0700 \"$PGDATA.part\"; mv \"$PGDATA.part\" \"$PGDATA\"; fi; \
-         exec docker-entrypoint.sh \"$@\""
-    );
-    ["sh".to_owned(), "-c".to_owned(), script, "harness".to_owned()].into_iter().chain(words).collect()
-}
-
-fn copy_words(primary: SocketAddr, slot: &str, to: &str) -> [String; 14] {
+/// The words of `pg_basebackup`.
+pub(super) fn copy_words(primary: SocketAddr, slot: &str, to: &str) -> [String; 14] {
     let (host, port) = (primary.ip(), primary.port());
     let from = format!("host={host} port={port} user=postgres sslmode=disable application_name={slot}");
     let words =

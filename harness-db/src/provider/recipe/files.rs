@@ -1,14 +1,12 @@
 //! Files a server reads besides its data: certificates, keys, rules of access.
 //!
 //! They are written by the server's own user, in a process' case into its data directory, in a container's case by the
-//! container itself before its server starts: a mounted key would belong to a user that exists only out here.
+//! container itself before its server starts (`container`).
 
-use harness_core::service::{ContainerSpec, Exec};
+use harness_core::service::Exec;
 
 /// Where the files lie for a process.
 pub(super) const BESIDE: &str = "{data}/harness";
-/// Where the files lie in a container.
-pub(super) const INSIDE: &str = "/run/harness";
 
 /// One file.
 #[derive(Debug, Clone)]
@@ -28,30 +26,8 @@ pub(super) fn beside_data(files: &[ServerFile]) -> Option<Exec> {
     Some(variables(files).fold(write, |write, (name, text)| write.env(name, text)))
 }
 
-/// A container that writes the files as this user's and goes on as its image would with these words.
-///
-/// The entry points of the images (ours and the official ones) run a first word that is not their server as it is.
-pub(super) fn in_container(
-    spec: ContainerSpec,
-    files: &[ServerFile],
-    owner: &str,
-    words: Vec<String>,
-) -> ContainerSpec {
-    if files.is_empty() {
-        return spec.cmd(words);
-    }
-    let spec = variables(files).fold(spec.env("HARNESS_FILES", INSIDE), |spec, (name, text)| spec.env(name, text));
-    let names: Vec<String> = variables(files).map(|(name, _)| name).collect();
-    let script = format!(
-        "{} && chown -R {owner} \"$HARNESS_FILES\" && unset {} && exec docker-entrypoint.sh \"$@\"",
-        script(files),
-        names.join(" ")
-    );
-    spec.cmd(["sh".to_owned(), "-c".to_owned(), script, "harness".to_owned()].into_iter().chain(words))
-}
-
 /// Readable by their owner alone: servers refuse wider keys.
-fn script(files: &[ServerFile]) -> String {
+pub(super) fn script(files: &[ServerFile]) -> String {
     let write = |(at, file): (usize, &ServerFile)| {
         format!("printf '%s' \"$HARNESS_FILE_{at}\" >\"$HARNESS_FILES/{}\"", file.name)
     };
@@ -59,7 +35,8 @@ fn script(files: &[ServerFile]) -> String {
     std::iter::once(begin).chain(files.iter().enumerate().map(write)).collect::<Vec<_>>().join(" && ")
 }
 
-fn variables(files: &[ServerFile]) -> impl Iterator<Item = (String, String)> + '_ {
+/// The variables in which the texts travel.
+pub(super) fn variables(files: &[ServerFile]) -> impl Iterator<Item = (String, String)> + '_ {
     files.iter().enumerate().map(|(at, file)| (format!("HARNESS_FILE_{at}"), file.text.clone()))
 }
 

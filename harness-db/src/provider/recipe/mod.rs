@@ -2,6 +2,11 @@
 
 #[cfg(feature = "postgres")]
 mod cluster;
+#[cfg(feature = "containers")]
+mod container;
+#[cfg(not(feature = "containers"))]
+#[path = "container_off.rs"]
+mod container;
 pub(crate) mod files;
 #[cfg(all(feature = "checks", feature = "redis"))]
 pub(crate) mod node;
@@ -15,8 +20,8 @@ use harness_core::env::Settings;
 use harness_core::keeper::Main;
 use harness_core::service::Exec;
 
-use super::image::Engine;
 use super::{Attempt, Provider};
+#[cfg(feature = "portable")]
 use crate::env::variables;
 
 /// What one provider would start.
@@ -28,29 +33,6 @@ pub(crate) struct Recipe {
     pub(crate) prepare: Vec<Exec>,
     /// The server; `{port}` and `{data}` are filled in by whoever starts it.
     pub(crate) main: Main,
-}
-
-/// The image to use and the engine that holds it. Only an image that is present will do: a test process never pulls.
-fn image(wanted: Option<&str>, candidates: &[&str], service: &str) -> Result<(String, String), Attempt> {
-    let failed = |outcome: String, remedy: &str| Attempt::failed(Provider::Container, outcome, Some(remedy));
-    if cfg!(not(feature = "containers")) {
-        return Err(failed("compiled without the feature `containers`".into(), "enable the feature `containers`"));
-    }
-    let engine = Engine::find(&variables())
-        .map_err(|error| failed(error.to_string(), "start the engine, or go on without: the next provider is asked"))?;
-    let names: Vec<&str> = wanted.map_or_else(|| candidates.to_vec(), |name| vec![name]);
-    for name in &names {
-        match engine.image(name) {
-            Ok(Some(_)) => return Ok(((*name).to_owned(), engine.address().to_owned())),
-            Ok(None) => {}
-            Err(error) => return Err(failed(error.to_string(), "look whether the engine is well")),
-        }
-    }
-    let remedy = match wanted {
-        Some(name) => format!("docker pull {name}"),
-        None => format!("harness provision --only {service}"),
-    };
-    Err(failed(format!("no image of {} is present", names.join(", ")), &remedy))
 }
 
 /// The cache of this user.
@@ -85,11 +67,8 @@ fn portable(kind: super::portable::Portable) -> Result<super::portable::Binaries
     fetch(kind, &options).map_err(|error| failed(error.to_string()))
 }
 
-#[cfg(not(feature = "portable"))]
-fn not_compiled() -> Attempt {
-    Attempt::failed(
-        Provider::Portable,
-        "compiled without the feature `portable`",
-        Some("enable the feature `portable`"),
-    )
+#[cfg(not(all(feature = "containers", feature = "portable")))]
+fn not_compiled(provider: Provider, feature: &str) -> Attempt {
+    let outcome = format!("compiled without the feature `{feature}`");
+    Attempt::failed(provider, outcome, Some(&format!("enable the feature `{feature}`")))
 }

@@ -4,16 +4,15 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use harness_core::keeper::Main;
-use harness_core::service::{ContainerSpec, Exec, Signal};
+use harness_core::service::{Exec, Signal};
 
 use super::files::{self, ServerFile};
 #[cfg(not(feature = "portable"))]
 use super::not_compiled;
 #[cfg(feature = "portable")]
 use super::portable;
-use super::{Recipe, cluster, image};
+use super::{Recipe, cluster, container};
 use crate::env::DbSettings;
-use crate::provider::image::POSTGRES_IMAGES;
 #[cfg(feature = "portable")]
 use crate::provider::portable::Portable;
 use crate::provider::{Attempt, Provider, local};
@@ -68,6 +67,7 @@ pub(crate) struct Wish<'a> {
     /// Files the server reads besides its data.
     pub(crate) files: &'a [ServerFile],
     /// Servers beside it must reach it over 127.0.0.1: a container then lives in this machine's own network.
+    #[cfg_attr(not(feature = "containers"), expect(dead_code, reason = "only containers lie in another network"))]
     pub(crate) reachable: bool,
     /// A disk of this size in bytes, besides the one of its data, at [`SMALL_DISK`].
     pub(crate) disk: Option<u64>,
@@ -83,7 +83,7 @@ pub(crate) fn recipe(provider: Provider, settings: &[(&str, &str)], vector: bool
 /// A Postgres by this provider, as it is wished.
 pub(crate) fn wished(provider: Provider, wish: &Wish<'_>) -> Result<Recipe, Attempt> {
     match provider {
-        Provider::Container => container(wish),
+        Provider::Container => container::postgres(wish),
         Provider::Local => {
             let places = local::postgres_places(&DbSettings::get().path);
             let found = local::postgres(&places, wish.vector).map_err(|error| Attempt::from_error(provider, &error))?;
@@ -92,29 +92,6 @@ pub(crate) fn wished(provider: Provider, wish: &Wish<'_>) -> Result<Recipe, Atte
         Provider::Portable => from_portable(wish),
         Provider::Url | Provider::Shared => Err(Attempt::failed(provider, "starts nothing", None)),
     }
-}
-
-fn container(wish: &Wish<'_>) -> Result<Recipe, Attempt> {
-    let (image, engine) = image(DbSettings::get().postgres_image.as_deref(), &POSTGRES_IMAGES, "postgres")?;
-    let mut words = vec!["postgres".to_owned()];
-    words.extend(flags(wish.settings, true).into_iter().map(|word| word.replace("{files}", files::INSIDE)));
-    let mut spec = ContainerSpec::new(&*image, 5432).env("POSTGRES_HOST_AUTH_METHOD", "trust").shm_bytes(256 << 20);
-    if let Some(bytes) = wish.disk {
-        spec = spec.tmpfs(SMALL_DISK, format!("rw,size={bytes},mode=1777"));
-    }
-    let mut what = format!("image {image} on {engine}");
-    if wish.reachable || wish.follows.is_some() {
-        // A published port is reached from this machine, and not from another container: both share the machine's own
-        // network instead, where they listen on 127.0.0.1 alone.
-        words.extend(["-p", "{port}", "-c", "listen_addresses=127.0.0.1"].map(str::to_owned));
-        (spec, what) = (spec.host_network(), what + ", in this machine's network");
-    }
-    if let Some((primary, slot)) = wish.follows {
-        spec = spec.env("PGDATA", cluster::STANDBY);
-        words = cluster::copied_inside(primary, slot, words);
-    }
-    let spec = files::in_container(spec, wish.files, "postgres", words);
-    Ok(Recipe { what, prepare: Vec::new(), main: Main::Container(spec) })
 }
 
 fn process(
@@ -150,7 +127,7 @@ fn process(
     Ok(Recipe { what, prepare, main: Main::Process(drop_to(server, user)) })
 }
 
-fn flags(settings: &[(&str, &str)], stat_statements: bool) -> Vec<String> {
+pub(super) fn flags(settings: &[(&str, &str)], stat_statements: bool) -> Vec<String> {
     // Room for the statements of a long run: what no longer fits is forgotten, and then nothing can be concluded.
     let preload = [("shared_preload_libraries", "pg_stat_statements"), ("pg_stat_statements.max", "20000")];
     let is_set = settings.iter().any(|(name, _)| *name == preload[0].0);
@@ -190,5 +167,5 @@ fn from_portable(wish: &Wish<'_>) -> Result<Recipe, Attempt> {
 
 #[cfg(not(feature = "portable"))]
 fn from_portable(_: &Wish<'_>) -> Result<Recipe, Attempt> {
-    Err(not_compiled())
+    Err(not_compiled(Provider::Portable, "portable"))
 }

@@ -5,16 +5,15 @@ use std::time::Duration;
 
 use harness_core::CoreResult;
 use harness_core::keeper::Main;
-use harness_core::service::{ContainerSpec, Exec, run_to_end};
+use harness_core::service::{Exec, run_to_end};
 
 use super::files::{self, ServerFile};
 #[cfg(not(feature = "portable"))]
 use super::not_compiled;
 #[cfg(feature = "portable")]
 use super::portable;
-use super::{Recipe, image};
+use super::{Recipe, container};
 use crate::env::DbSettings;
-use crate::provider::image::REDIS_IMAGES;
 #[cfg(feature = "portable")]
 use crate::provider::portable::Portable;
 use crate::provider::{Attempt, Provider, local};
@@ -22,8 +21,6 @@ use crate::provider::{Attempt, Provider, local};
 /// Options of the shared Redis: nothing on disk, many logical databases.
 pub(crate) const FAST: &[(&str, &str)] = &[("save", ""), ("appendonly", "no"), ("databases", "1024")];
 
-/// The port inside a container.
-const PORT: u16 = 6379;
 /// How long a server may take to say that it will not start.
 const ASK_LIMIT: Duration = Duration::from_secs(10);
 
@@ -40,11 +37,16 @@ pub(crate) struct Wish<'a> {
 
 impl Wish<'_> {
     /// The words that make it listen at this port, and its options.
-    fn words(&self, port: &str, files: &str) -> Vec<String> {
-        let listen: &[&str] = if self.tls { &["--port", "0", "--tls-port", port] } else { &["--port", port] };
+    pub(super) fn words(&self, port: &str, files: &str) -> Vec<String> {
+        let listen = listening(self.tls, port);
         let options = self.options.iter().map(|(name, value)| [format!("--{name}"), value.replace("{files}", files)]);
-        listen.iter().map(|&word| word.to_owned()).chain(options.flatten()).collect()
+        listen.into_iter().map(str::to_owned).chain(options.flatten()).collect()
     }
+}
+
+/// The words that make a server listen at this port, by TLS alone or plainly.
+pub(super) fn listening(tls: bool, port: &str) -> Vec<&str> {
+    if tls { vec!["--port", "0", "--tls-port", port] } else { vec!["--port", port] }
 }
 
 /// A Redis by this provider, with these options.
@@ -55,13 +57,7 @@ pub(crate) fn recipe(provider: Provider, options: &[(&str, &str)]) -> Result<Rec
 /// A Redis by this provider, as it is wished.
 pub(crate) fn wished(provider: Provider, wish: &Wish<'_>) -> Result<Recipe, Attempt> {
     match provider {
-        Provider::Container => {
-            let (image, engine) = image(DbSettings::get().redis_image.as_deref(), &REDIS_IMAGES, "redis")?;
-            let mut words = vec!["redis-server".to_owned()];
-            words.extend(wish.words(&PORT.to_string(), files::INSIDE));
-            let spec = files::in_container(ContainerSpec::new(&*image, PORT), wish.files, "redis", words);
-            Ok(Recipe { what: format!("image {image} on {engine}"), prepare: Vec::new(), main: Main::Container(spec) })
-        }
+        Provider::Container => container::redis(wish),
         Provider::Local => {
             let found = local::redis(&DbSettings::get().path).map_err(|error| Attempt::from_error(provider, &error))?;
             process(provider, &found.server, &found.version, wish)
@@ -73,13 +69,22 @@ pub(crate) fn wished(provider: Provider, wish: &Wish<'_>) -> Result<Recipe, Atte
 
 fn process(provider: Provider, server: &Path, version: &str, wish: &Wish<'_>) -> Result<Recipe, Attempt> {
     let what = format!("Redis {version} at {}", server.display());
-    if wish.tls && !knows_tls(server).map_err(|error| Attempt::from_error(provider, &error))? {
-        let remedy = "install a redis-server that is built with TLS (distributions build theirs so), or use the provider container";
-        return Err(Attempt::failed(provider, format!("{what} is built without TLS"), Some(remedy)));
+    if wish.tls {
+        require_tls(provider, server, &what)?;
     }
     let main =
         Exec::new(server).args(["--bind", "127.0.0.1", "--dir", "{data}"]).args(wish.words("{port}", files::BESIDE));
     Ok(Recipe { what, prepare: files::beside_data(wish.files).into_iter().collect(), main: Main::Process(main) })
+}
+
+/// Refuses a server that was built without TLS.
+pub(super) fn require_tls(provider: Provider, server: &Path, what: &str) -> Result<(), Attempt> {
+    if knows_tls(server).map_err(|error| Attempt::from_error(provider, &error))? {
+        return Ok(());
+    }
+    let remedy =
+        "install a redis-server that is built with TLS (distributions build theirs so), or use the provider container";
+    Err(Attempt::failed(provider, format!("{what} is built without TLS"), Some(remedy)))
 }
 
 /// Whether this server was built with TLS, by its own account: told to listen nowhere it ends at once either way, and only
@@ -98,7 +103,7 @@ fn from_portable(wish: &Wish<'_>) -> Result<Recipe, Attempt> {
 
 #[cfg(not(feature = "portable"))]
 fn from_portable(_: &Wish<'_>) -> Result<Recipe, Attempt> {
-    Err(not_compiled())
+    Err(not_compiled(Provider::Portable, "portable"))
 }
 
 #[cfg(test)]

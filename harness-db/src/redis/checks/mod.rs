@@ -26,6 +26,8 @@ pub use coherence::{Coherence, CoherenceRun, Invalidations, Seen};
 pub use commands::{Commands, calls};
 pub use diagnose::{Cause, diagnose, diagnose_within};
 pub use events::{KeyEvent, KeyEventLog, KeyEvents};
+#[cfg(feature = "fault")]
+pub use failover::FailoverFault;
 pub use failover::{Failover, FailoverKind, FailoverRun, Target};
 pub use harness_props::history::{Answer, FailoverLimits, FailoverTimeline, FailoverVerdict};
 pub use hits::{HitRate, LookupCount, Lookups, lookups};

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{
-    Action, Answer, CLONERS, Caller, DROPPERS, Gate, Known, MOST_USED, Out, PATIENCE, Pool, QUIET, RINSERS, Waiting,
-    cost,
+    Action, Answer, CLONERS, Caller, DROPPERS, Gate, Known, MOST_READY, MOST_STANDING, MOST_USED, Out, PATIENCE, Pool,
+    QUIET, RINSERS, Shelf, Waiting, cost,
 };
 
 impl Pool {
@@ -15,6 +15,7 @@ impl Pool {
         self.hand_out(todo);
         self.take_back(todo);
         if !self.full {
+            self.make_way();
             self.clone_more(todo);
         }
         let nobody_waits = self.needed().is_empty();
@@ -37,9 +38,14 @@ impl Pool {
         needed
     }
 
-    /// Nobody has asked for a while, or it has waited for such a moment long enough.
+    /// Nobody has asked for a while.
+    fn is_quiet(&self) -> bool {
+        self.now.saturating_sub(self.asked_at) >= QUIET
+    }
+
+    /// There is a quiet moment, or it has waited for one long enough.
     fn has_time_for(&self, since: Duration) -> bool {
-        self.now.saturating_sub(self.asked_at) >= QUIET || self.now.saturating_sub(since) >= PATIENCE
+        self.is_quiet() || self.now.saturating_sub(since) >= PATIENCE
     }
 
     /// Used databases are looked at for those who wait, and when there is time: every look costs a session.
@@ -112,22 +118,41 @@ impl Pool {
         }
     }
 
-    /// First for those who wait; ahead of need only while nobody waits.
+    /// In a quiet moment without room for a whole run of tests: what templates that nobody asks for any more hold beyond
+    /// the usual goes. They make none again before somebody asks, so that nothing goes round in circles.
+    fn make_way(&mut self) {
+        let now = self.now;
+        let wants_room = |shelf: &Shelf| !shelf.is_stale(now) && shelf.lacks(shelf.run_takes()) > shelf.cloning;
+        if !self.is_quiet() || self.standing() < MOST_STANDING || !self.shelves.values().any(wants_room) {
+            return;
+        }
+        let stale = self.shelves.values_mut().filter(|shelf| shelf.is_stale(now) && shelf.ready.len() > MOST_READY);
+        let surplus: Vec<String> =
+            stale.flat_map(|shelf| shelf.ready.split_off(MOST_READY)).map(|ready| ready.name).collect();
+        self.give_up(surplus);
+    }
+
+    /// First for those who wait; ahead of need only while nobody waits, and for a whole run of tests only in a quiet
+    /// moment and into free room.
     fn clone_more(&mut self, todo: &mut Vec<Action>) {
         let mut running: usize = self.shelves.values().map(|shelf| shelf.cloning).sum();
+        let mut room = if self.is_quiet() { MOST_STANDING.saturating_sub(self.standing()) } else { 0 };
+        let now = self.now;
         let needed = self.needed();
         let nobody_waits = needed.is_empty();
         for (template, shelf) in &mut self.shelves {
-            let want = match needed.get(template) {
-                Some(need) => need.saturating_sub(shelf.coming(shelf.settling)),
+            let (want, ahead) = match needed.get(template) {
+                Some(need) => (need.saturating_sub(shelf.coming(shelf.settling)), 0),
                 None if nobody_waits && shelf.known == Known::Yes => {
-                    shelf.target().saturating_sub(shelf.ready.len() + shelf.coming(shelf.settling + shelf.out))
+                    let run = if shelf.is_stale(now) { 0 } else { shelf.run_takes() };
+                    (shelf.lacks(shelf.target()), shelf.lacks(run))
                 }
-                None => 0,
+                None => (0, 0),
             };
-            while shelf.cloning < want && running < CLONERS {
+            while running < CLONERS && (shelf.cloning < want || (shelf.cloning < ahead && room > 0)) {
                 shelf.cloning += 1;
                 running += 1;
+                room = room.saturating_sub(1);
                 todo.push(Action::Clone(template.clone()));
             }
         }

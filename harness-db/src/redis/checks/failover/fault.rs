@@ -1,13 +1,12 @@
 //! How a primary is lost, who takes over, and how the old one comes back.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use harness_core::wait::{Progress, wait_for};
 use harness_core::{CoreResult, Error, ErrorKind};
 
 use crate::clerk;
-use crate::redis::checks::topology::{Cluster, Lookup, Node, Replicas, Role, Sentinel, node_at, role_at, with_logs};
+use crate::redis::checks::topology::{Cluster, Lookup, Node, Replicas, Role, Sentinel, with_logs};
 
 /// How long a failover by order may take.
 const ORDER_LIMIT: Duration = Duration::from_secs(30);
@@ -82,6 +81,16 @@ impl Cluster {
 }
 
 impl Target {
+    /// The same nodes, without a say in their end.
+    #[cfg(feature = "fault")]
+    pub(super) fn share(&self) -> Self {
+        match self {
+            Self::Replicas(replicas) => Self::Replicas(replicas.share()),
+            Self::Sentinel(sentinel) => Self::Sentinel(sentinel.share()),
+            Self::Cluster(cluster) => Self::Cluster(cluster.share()),
+        }
+    }
+
     pub(super) fn nodes(&self) -> &[Node] {
         match self {
             Self::Replicas(replicas) => replicas.nodes(),
@@ -98,10 +107,6 @@ impl Target {
         }
     }
 
-    pub(super) fn node(&self, at: SocketAddr) -> CoreResult<Node> {
-        node_at(self.nodes(), at)
-    }
-
     async fn lose(&self, kind: FailoverKind, primary: &Node, lookup: &Lookup) -> CoreResult<Node> {
         self.apply(kind, primary, lookup).await?;
         self.wait_for_promotion(kind, primary, lookup, ORDER_LIMIT).await
@@ -116,7 +121,7 @@ impl Target {
             FailoverKind::Split => match self {
                 Self::Replicas(replicas) => replicas.promote(&self.replica_of(primary).await?).await,
                 _ => {
-                    let what = format!("will not promote a node by hand where {lookup:?} names the primary");
+                    let what = format!("will not promote a node by hand where {lookup} names the primary");
                     Err(Error::new(ErrorKind::Refused, what)
                         .remedy("split `redis_replicas(..)`, which nobody watches, or freeze the primary"))
                 }
@@ -175,17 +180,18 @@ impl Target {
                 _ => lookup.primary().await,
             };
             match named {
-                Ok(at) if at == old.address() => Progress::NotYet("it is still named as the primary".to_owned()),
-                Ok(at) => match role_at(at).await {
-                    Ok(role) if role.is_primary() => Progress::Ready(at),
-                    Ok(role) => Progress::NotYet(format!("{at} is {role}")),
-                    Err(error) => Progress::NotYet(format!("{at}: {error}")),
+                Ok(node) if node.address() == old.address() => {
+                    Progress::NotYet("it is still named as the primary".to_owned())
+                }
+                Ok(node) => match node.role().await {
+                    Ok(role) if role.is_primary() => Progress::Ready(node),
+                    Ok(role) => Progress::NotYet(format!("{} is {role}", node.address())),
+                    Err(error) => Progress::NotYet(format!("{}: {error}", node.address())),
                 },
                 Err(error) => Progress::NotYet(format!("{error:?}")),
             }
         });
-        let at = waited.await.map_err(|error| error.tried(format!("for {:.1} s", begun.elapsed().as_secs_f64())))?;
-        self.node(at)
+        waited.await.map_err(|error| error.tried(format!("for {:.1} s", begun.elapsed().as_secs_f64())))
     }
 
     /// Brings the old primary back, as a replica of whoever is primary by then: the node this returns.
@@ -208,12 +214,12 @@ impl Target {
             }
         }
         let what = format!("node {} to be a replica of the new primary", old.name());
-        let at = wait_for(what, limit, async || match (lookup.primary().await, old.role().await) {
-            (Ok(now), Ok(Role::Replica { of, linked: true })) if of == now => Progress::Ready(now),
-            (Ok(now), Ok(role)) => Progress::NotYet(format!("it is {role}, the primary is {now}")),
+        let back = wait_for(what, limit, async || match (lookup.primary().await, old.role().await) {
+            (Ok(now), Ok(Role::Replica { of, linked: true })) if of == now.address() => Progress::Ready(now),
+            (Ok(now), Ok(role)) => Progress::NotYet(format!("it is {role}, the primary is {}", now.address())),
             (Err(error), _) | (_, Err(error)) => Progress::NotYet(error.to_string()),
         });
-        self.node(at.await.map_err(|error| with_logs(error, [old, new]))?)
+        back.await.map_err(|error| with_logs(error, [old, new]))
     }
 
     /// The nodes that shall have what this primary has, as soon as they follow it; those that do not in time are left out.
@@ -232,10 +238,10 @@ impl Target {
     }
 }
 
-async fn other_primary(replicas: &Replicas, old: &Node) -> CoreResult<SocketAddr> {
+async fn other_primary(replicas: &Replicas, old: &Node) -> CoreResult<Node> {
     for node in replicas.nodes().iter().filter(|node| node.address() != old.address()) {
         if node.role().await.is_ok_and(|role| role.is_primary()) {
-            return Ok(node.address());
+            return Ok(node.clone());
         }
     }
     Err(Error::new(ErrorKind::Connect, "no other node is a primary"))

@@ -5,11 +5,12 @@
 //! [`FailoverTimeline::judge`]'s: time to promotion, downtime, each client's return, the window of lost acknowledged writes,
 //! and whether two nodes ever acknowledged at the same time.
 
+#[cfg(feature = "fault")]
+mod as_fault;
 mod fault;
 mod writer;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -18,11 +19,13 @@ use harness_core::wait::{Progress, wait_for};
 use harness_core::{CoreResult, Error, ErrorKind, Outcome};
 use harness_props::history::{Answer, FailoverLimits, FailoverTimeline, FailoverVerdict, Promotion, Reading, Write};
 
+#[cfg(feature = "fault")]
+pub use as_fault::FailoverFault;
 pub use fault::FailoverKind;
 pub use fault::Target;
 use writer::{Shared, Writers};
 
-use super::topology::{Node, ask_at};
+use super::topology::Node;
 use crate::clerk;
 
 /// Acknowledged writes each client must have before the fault, and again after it.
@@ -124,7 +127,7 @@ impl Failover {
     async fn measure(self) -> CoreResult<FailoverRun> {
         let prefix = prefix();
         let lookup = self.target.lookup(&key(&prefix, 0));
-        let primary = self.target.node(lookup.primary().await?)?;
+        let primary = lookup.primary().await?;
         let mut timeline = FailoverTimeline::new(primary.address().to_string());
         let shared = Arc::new(Shared::new(prefix.clone(), lookup, self.acks));
         let writers = Writers::start(self.writers, &shared);
@@ -167,7 +170,7 @@ impl Failover {
         let seen = self.target.wait_for_promotion(self.kind, old, &shared.lookup, limit).await.ok()?;
         timeline.promotions.push(Promotion { node: seen.address().to_string(), at: shared.now() });
         if self.kind == FailoverKind::Split {
-            shared.divert(seen.address());
+            shared.divert(seen.clone());
         }
         Some(seen)
     }
@@ -211,24 +214,23 @@ impl Failover {
 
     /// Everything the primary has, then everything its replicas have once they have as much.
     async fn read_back(&self, shared: &Shared, prefix: &str) -> CoreResult<Vec<Reading>> {
-        let primary = self.target.node(shared.lookup.primary().await?)?;
-        let ids = read(primary.address(), prefix).await?;
+        let primary = shared.lookup.primary().await?;
+        let ids = read(&primary, prefix).await?;
         let mut reads = vec![Reading::new(primary.address().to_string(), ids.clone())];
         for node in self.target.followers(&primary, CATCH_UP_LIMIT).await {
             let mut last = None;
-            let _ =
-                wait_for("a replica to catch up", CATCH_UP_LIMIT, async || match read(node.address(), prefix).await {
-                    Ok(found) if found == ids => {
-                        last = Some(found);
-                        Progress::Ready(())
-                    }
-                    Ok(found) => {
-                        last = Some(found);
-                        Progress::NotYet("it has something else".to_owned())
-                    }
-                    Err(error) => Progress::NotYet(error.to_string()),
-                })
-                .await;
+            let _ = wait_for("a replica to catch up", CATCH_UP_LIMIT, async || match read(&node, prefix).await {
+                Ok(found) if found == ids => {
+                    last = Some(found);
+                    Progress::Ready(())
+                }
+                Ok(found) => {
+                    last = Some(found);
+                    Progress::NotYet("it has something else".to_owned())
+                }
+                Err(error) => Progress::NotYet(error.to_string()),
+            })
+            .await;
             reads.extend(last.map(|ids| Reading::new(node.address().to_string(), ids)));
         }
         Ok(reads)
@@ -246,9 +248,9 @@ fn key(prefix: &str, n: usize) -> String {
 }
 
 /// All ids on one node, asked directly: a replica of a cluster answers only those who say that they want to read.
-async fn read(at: SocketAddr, prefix: &str) -> CoreResult<Vec<String>> {
-    let mut connection = super::wire::connect(&super::readiness::own_info(at)?).await?;
-    let cluster: String = ask_at(at, &["INFO", "cluster"]).await?;
+async fn read(node: &Node, prefix: &str) -> CoreResult<Vec<String>> {
+    let mut connection = node.connection().await?;
+    let cluster: String = node.ask(&["INFO", "cluster"]).await?;
     if super::wire::info_field(&cluster, "cluster_enabled") == Some("1") {
         let () = super::wire::ask(&mut connection, &["READONLY"]).await?;
     }

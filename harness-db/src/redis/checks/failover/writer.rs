@@ -11,8 +11,8 @@ use harness_props::history::{Answer, Write};
 use redis::aio::MultiplexedConnection;
 use tokio::task::JoinSet;
 
-use super::super::topology::Lookup;
-use super::super::{readiness, wire};
+use super::super::topology::{Lookup, Node};
+use super::super::wire;
 use super::key;
 
 /// Between two writes of one client.
@@ -33,7 +33,7 @@ pub(super) struct Shared {
     last_error: Mutex<String>,
     stop: AtomicBool,
     /// Where clients with an even number go instead of asking.
-    diverted: Mutex<Option<SocketAddr>>,
+    diverted: Mutex<Option<Node>>,
 }
 
 impl Shared {
@@ -64,7 +64,7 @@ impl Shared {
     }
 
     /// Sends half of the clients there: those who heard of a new primary while the others did not.
-    pub(super) fn divert(&self, to: SocketAddr) {
+    pub(super) fn divert(&self, to: Node) {
         *locked(&self.diverted) = Some(to);
     }
 
@@ -73,8 +73,8 @@ impl Shared {
         *locked(&self.diverted) = None;
     }
 
-    fn diversion(&self, client: usize) -> Option<SocketAddr> {
-        locked(&self.diverted).filter(|_| client.is_multiple_of(2))
+    fn diversion(&self, client: usize) -> Option<Node> {
+        locked(&self.diverted).clone().filter(|_| client.is_multiple_of(2))
     }
 
     fn note(&self, error: &Error) {
@@ -111,7 +111,7 @@ impl Writers {
 struct Client {
     client: usize,
     shared: Arc<Shared>,
-    connection: Option<(SocketAddr, MultiplexedConnection)>,
+    connection: Option<(Node, MultiplexedConnection)>,
 }
 
 impl Client {
@@ -133,10 +133,12 @@ impl Client {
     /// One write: where it went and what came back. What was never sent counts as refused.
     async fn once(&mut self, key: &str, id: &str) -> (String, Answer) {
         let wanted = self.shared.diversion(self.client);
-        if wanted.is_some() && self.connection.as_ref().map(|(at, _)| *at) != wanted {
+        if let (Some(wanted), Some((node, _))) = (&wanted, &self.connection)
+            && node.address() != wanted.address()
+        {
             self.connection = None;
         }
-        let (at, mut connection) = match self.connection.take() {
+        let (node, mut connection) = match self.connection.take() {
             Some(known) => known,
             None => match self.connect(wanted).await {
                 Ok(made) => made,
@@ -158,22 +160,23 @@ impl Client {
             Err(_) => Answer::Unknown,
         };
         if answer == Answer::Acknowledged {
-            self.connection = Some((at, connection));
+            self.connection = Some((node.clone(), connection));
         }
-        (at.to_string(), answer)
+        (node.address().to_string(), answer)
     }
 
     async fn connect(
         &self,
-        wanted: Option<SocketAddr>,
-    ) -> Result<(SocketAddr, MultiplexedConnection), (Option<SocketAddr>, Error)> {
-        let at = match wanted {
-            Some(at) => at,
+        wanted: Option<Node>,
+    ) -> Result<(Node, MultiplexedConnection), (Option<SocketAddr>, Error)> {
+        let node = match wanted {
+            Some(node) => node,
             None => self.shared.lookup.primary().await.map_err(|error| (None, error))?,
         };
         let connected: CoreResult<MultiplexedConnection> =
-            async { wire::connect_within(&readiness::own_info(at)?, PATIENCE).await }.await;
-        connected.map(|connection| (at, connection)).map_err(|error| (Some(at), error))
+            async { wire::connect_within(&node.info()?, PATIENCE).await }.await;
+        let at = node.address();
+        connected.map(|connection| (node, connection)).map_err(|error| (Some(at), error))
     }
 }
 

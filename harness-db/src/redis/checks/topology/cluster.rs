@@ -1,18 +1,15 @@
 //! A cluster: shards that share the slots, each a primary with replicas that take over by themselves.
 
 use std::future::IntoFuture;
-use std::pin::Pin;
 use std::time::Duration;
 
 use harness_core::scope::TestScope;
 use harness_core::wait::{Progress, wait_for};
 use harness_core::{CoreResult, Error, ErrorKind};
 
-use super::replicas::node_at;
+use super::lookup::node_at;
 use super::slots::{Peer, SLOTS, peers, slot_of};
-use super::{Lookup, Node, READY_LIMIT, Role, Starter, Wishes, end, with_logs};
-use crate::clerk;
-use crate::provider::Choice;
+use super::{Lookup, Node, READY_LIMIT, Role, Standing, Starter, Wishes, with_logs};
 use crate::provider::recipe::node::NodePlan;
 
 /// Servers before this version listen for their peers at their port plus 10000.
@@ -28,7 +25,7 @@ pub struct ClusterRequest {
     wishes: Wishes,
 }
 
-wishes!(ClusterRequest);
+topology!(ClusterRequest => Cluster);
 
 impl ClusterRequest {
     pub(super) fn new() -> Self {
@@ -75,7 +72,7 @@ impl ClusterRequest {
             });
             nodes.push(node);
         }
-        let cluster = Cluster { scope: None, nodes, choice: starter.into_choice()? };
+        let cluster = Cluster(starter.standing(nodes, Vec::new())?);
         cluster.join(self.shards, &buses).await?;
         cluster.wait_until_whole(self.wishes.ready_limit()).await?;
         Ok(cluster)
@@ -97,53 +94,18 @@ impl ClusterRequest {
     }
 }
 
-impl IntoFuture for ClusterRequest {
-    type Output = CoreResult<Cluster>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        // The scope is of the caller's thread; the work is done where futures need not be `Send`.
-        let scope = TestScope::current();
-        Box::pin(clerk::run(move || async move {
-            match self.start(&scope).await {
-                Ok(started) => Ok(Cluster { scope: Some(scope), ..started }),
-                Err(error) => {
-                    let _ = scope.shutdown().await;
-                    Err(error)
-                }
-            }
-        }))
-    }
-}
-
 /// A cluster whose slots are all served.
 ///
 /// Every node stands at an address of its own that survives stop and start. Its scope ends it.
 #[derive(Debug)]
 #[must_use = "the nodes end when this value is dropped"]
-pub struct Cluster {
-    scope: Option<TestScope>,
-    nodes: Vec<Node>,
-    choice: Choice,
-}
+pub struct Cluster(Standing);
 
 impl Cluster {
-    /// All nodes; the first ones began as the primaries, in the order of their slots.
-    #[must_use]
-    pub fn nodes(&self) -> &[Node] {
-        &self.nodes
-    }
-
     /// The URLs of all nodes.
     #[must_use]
     pub fn urls(&self) -> Vec<String> {
-        self.nodes.iter().map(Node::url).collect()
-    }
-
-    /// Which provider gave the nodes, and what was tried before.
-    #[must_use]
-    pub fn choice(&self) -> &Choice {
-        &self.choice
+        self.0.nodes.iter().map(Node::url).collect()
     }
 
     /// The primary that serves this key now, as the first node that answers knows it.
@@ -151,14 +113,13 @@ impl Cluster {
     /// # Errors
     /// [`ErrorKind::Connect`] when no node names one, with what each said.
     pub async fn slot_owner(&self, key: &str) -> CoreResult<Node> {
-        let at = self.lookup(key).primary().await?;
-        node_at(&self.nodes, at)
+        self.lookup(key).primary().await
     }
 
     /// The nodes that copy this one now, by their own word.
     pub async fn replicas_of(&self, primary: &Node) -> Vec<Node> {
         let mut found = Vec::new();
-        for node in &self.nodes {
+        for node in &self.0.nodes {
             if let Ok(Role::Replica { of, .. }) = node.role().await
                 && of == primary.address()
             {
@@ -175,7 +136,7 @@ impl Cluster {
     /// [`ErrorKind::Assertion`] naming the node or shard and what it lacks; [`ErrorKind::Connect`] for a node that is down.
     pub async fn check_whole(&self) -> CoreResult {
         let lacks = |node: &Node, what: String| Error::new(ErrorKind::Assertion, format!("{}: {what}", node.name()));
-        for node in &self.nodes {
+        for node in &self.0.nodes {
             let info: String = node.ask(&["CLUSTER", "INFO"]).await?;
             let field = |name: &str| super::super::wire::info_field(&info, name).unwrap_or_default();
             if field("cluster_state") != "ok" || field("cluster_slots_ok") != SLOTS.to_string() {
@@ -185,14 +146,14 @@ impl Cluster {
             let seen = self.peers_at(node).await?;
             let well = |peer: &&Peer| (peer.linked || peer.is("myself")) && !peer.is("fail") && !peer.is("fail?");
             let count = seen.iter().filter(well).count();
-            if count != self.nodes.len() {
-                return Err(lacks(node, format!("it sees {count} of {} nodes well", self.nodes.len())));
+            if count != self.0.nodes.len() {
+                return Err(lacks(node, format!("it sees {count} of {} nodes well", self.0.nodes.len())));
             }
         }
-        let map = self.peers_at(&self.nodes[0]).await?;
+        let map = self.peers_at(&self.0.nodes[0]).await?;
         for primary in map.iter().filter(|peer| peer.is("master") && !peer.slots.is_empty()) {
             let copies = map.iter().filter(|peer| peer.master.as_ref() == Some(&primary.id)).count();
-            let node = node_at(&self.nodes, primary.address)?;
+            let node = node_at(&self.0.nodes, primary.address)?;
             let reached = replicated(&node, primary.slots[0].0, copies).await?;
             if reached < copies {
                 return Err(lacks(&node, format!("a write reached {reached} of its {copies} replicas")));
@@ -211,24 +172,11 @@ impl Cluster {
                 Ok(()) => Progress::Ready(()),
                 Err(error) => Progress::NotYet(error.to_string()),
             });
-        waited.await.map_err(|error| with_logs(error, &self.nodes))
-    }
-
-    /// Ends all nodes now and says whether that worked. Those started in a scope end with it.
-    ///
-    /// # Errors
-    /// When a node could not be ended.
-    pub async fn shutdown(self) -> CoreResult {
-        end(self.scope).await
-    }
-
-    /// The same nodes, without a say in their end.
-    pub(crate) fn share(&self) -> Self {
-        Self { scope: None, nodes: self.nodes.clone(), choice: self.choice.clone() }
+        waited.await.map_err(|error| with_logs(error, &self.0.nodes))
     }
 
     pub(crate) fn lookup(&self, key: &str) -> Lookup {
-        Lookup::Cluster { at: self.nodes.iter().map(Node::address).collect(), slot: slot_of(key) }
+        Lookup::Cluster { nodes: self.0.nodes.clone(), slot: slot_of(key) }
     }
 
     async fn peers_at(&self, node: &Node) -> CoreResult<Vec<Peer>> {
@@ -237,21 +185,21 @@ impl Cluster {
 
     /// Gives each primary its slots, makes all nodes know each other, and each replica its primary.
     async fn join(&self, shards: usize, buses: &[u16]) -> CoreResult {
-        for (n, node) in self.nodes.iter().enumerate() {
+        for (n, node) in self.0.nodes.iter().enumerate() {
             let () = node.ask(&["CLUSTER", "SET-CONFIG-EPOCH", &(n + 1).to_string()]).await?;
         }
-        for (n, primary) in self.nodes.iter().take(shards).enumerate() {
+        for (n, primary) in self.0.nodes.iter().take(shards).enumerate() {
             add_slots(primary, share(n, shards)..share(n + 1, shards)).await?;
         }
-        for (n, node) in self.nodes.iter().enumerate() {
-            for (peer, bus) in self.nodes.iter().zip(buses).skip(n + 1) {
+        for (n, node) in self.0.nodes.iter().enumerate() {
+            for (peer, bus) in self.0.nodes.iter().zip(buses).skip(n + 1) {
                 let (port, bus) = (peer.address().port().to_string(), bus.to_string());
                 let () = node.ask(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await?;
             }
         }
         self.wait_until_met().await?;
-        for (n, replica) in self.nodes.iter().enumerate().skip(shards) {
-            let id: String = self.nodes[n % shards].ask(&["CLUSTER", "MYID"]).await?;
+        for (n, replica) in self.0.nodes.iter().enumerate().skip(shards) {
+            let id: String = self.0.nodes[n % shards].ask(&["CLUSTER", "MYID"]).await?;
             let () = replica.ask(&["CLUSTER", "REPLICATE", &id]).await?;
         }
         Ok(())
@@ -259,17 +207,17 @@ impl Cluster {
 
     async fn wait_until_met(&self) -> CoreResult {
         let met = async || {
-            for node in &self.nodes {
+            for node in &self.0.nodes {
                 match self.peers_at(node).await {
-                    Ok(seen) if seen.len() == self.nodes.len() && !seen.iter().any(|peer| peer.is("handshake")) => {}
+                    Ok(seen) if seen.len() == self.0.nodes.len() && !seen.iter().any(|peer| peer.is("handshake")) => {}
                     Ok(seen) => return Progress::NotYet(format!("{} knows {} nodes", node.name(), seen.len())),
                     Err(error) => return Progress::NotYet(error.to_string()),
                 }
             }
             Progress::Ready(())
         };
-        let waited = wait_for(format!("{} nodes to know each other", self.nodes.len()), READY_LIMIT, met).await;
-        waited.map_err(|error| with_logs(error, &self.nodes))
+        let waited = wait_for(format!("{} nodes to know each other", self.0.nodes.len()), READY_LIMIT, met).await;
+        waited.map_err(|error| with_logs(error, &self.0.nodes))
     }
 }
 

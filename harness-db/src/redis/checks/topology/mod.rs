@@ -5,15 +5,37 @@
 //! machine's own network (behind published ports a node would announce an address that is not its own), else portable
 //! binaries; `HARNESS_PROVIDERS` sets another order. They belong to a scope, which ends them, and die with the test process.
 //!
-//! A topology is handed out when a write to a primary was read on each of its replicas, not earlier.
+//! A topology is handed out when a write to a primary was read on each of its replicas, not earlier. With a password or with TLS
+//! the nodes ask each other for them as well.
 
-/// What every request for a topology may say.
-macro_rules! wishes {
-    ($request:ty) => {
+/// What every topology is asked for, and what it has.
+macro_rules! topology {
+    ($request:ident => $topology:ident) => {
         impl $request {
             /// Sets an option of every node that holds data, for example `("min-replicas-to-write", "1")`.
             pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
                 self.wishes.set(name, value);
+                self
+            }
+
+            /// Lets nobody in without this password: clients, and the nodes among themselves. The URLs carry it.
+            pub fn password(mut self, password: impl Into<String>) -> Self {
+                self.wishes.password = Some(password.into());
+                self
+            }
+
+            /// A user of every node that holds data, with rights in the words of `ACL SETUSER` (`~app:* +get +set`). What is not
+            /// granted is forbidden, except `SELECT`. [`Node::user`](super::Node::user) is for the system under test.
+            pub fn user(mut self, name: impl Into<String>, rules: &str) -> Self {
+                self.wishes.users.push((name.into(), rules.to_owned()));
+                self
+            }
+
+            /// Speaks TLS and nothing else, to clients and among the nodes, by certificates of one new authority: see
+            /// `root_certificate` and `certificates` of what it becomes.
+            #[cfg(feature = "tls")]
+            pub fn tls(mut self) -> Self {
+                self.wishes.wire = $crate::redis::channel::Wire::Tls;
                 self
             }
 
@@ -29,6 +51,66 @@ macro_rules! wishes {
                 self
             }
         }
+
+        impl IntoFuture for $request {
+            type Output = CoreResult<$topology>;
+            type IntoFuture = std::pin::Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+            fn into_future(self) -> Self::IntoFuture {
+                // The scope is of the caller's thread; the work is done where futures need not be `Send`.
+                let scope = TestScope::current();
+                Box::pin($crate::clerk::run(move || async move {
+                    match self.start(&scope).await {
+                        Ok($topology(standing)) => Ok($topology(standing.owning(scope))),
+                        Err(error) => {
+                            let _ = scope.shutdown().await;
+                            Err(error)
+                        }
+                    }
+                }))
+            }
+        }
+
+        impl $topology {
+            /// All nodes that hold data. In the beginning primaries come first, those of a cluster in the order of their slots.
+            #[must_use]
+            pub fn nodes(&self) -> &[super::Node] {
+                &self.0.nodes
+            }
+
+            /// Which provider gave the nodes, and what was tried before.
+            #[must_use]
+            pub fn choice(&self) -> &$crate::provider::Choice {
+                &self.0.choice
+            }
+
+            /// The file (PEM) with the certificate to trust, if it speaks TLS. Gone with the scope.
+            #[cfg(feature = "tls")]
+            #[must_use]
+            pub fn root_certificate(&self) -> Option<&std::path::Path> {
+                self.0.channel.keys.as_ref().map(|keys| &*keys.root)
+            }
+
+            /// What a client of the `redis` crate has to trust, if it speaks TLS.
+            #[cfg(feature = "tls")]
+            #[must_use]
+            pub fn certificates(&self) -> Option<redis::TlsCertificates> {
+                self.0.channel.keys.as_ref().map(|keys| keys.certificates())
+            }
+
+            /// Ends all nodes now and says whether that worked. Those started in a scope end with it.
+            ///
+            /// # Errors
+            /// When a node could not be ended.
+            pub async fn shutdown(self) -> CoreResult {
+                self.0.end().await
+            }
+
+            /// The same nodes, without a say in their end.
+            pub(crate) fn share(&self) -> Self {
+                Self(self.0.share())
+            }
+        }
     };
 }
 
@@ -39,23 +121,24 @@ mod replicas;
 mod sentinel;
 mod slots;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use harness_core::env::Settings;
 use harness_core::scope::TestScope;
-use harness_core::{CoreResult, Error};
+use harness_core::{CoreResult, Error, ErrorKind};
 
 pub use cluster::{Cluster, ClusterRequest};
 pub(crate) use lookup::Lookup;
 pub use node::{Node, Role};
-pub(crate) use node::{ask_at, role_at};
-pub(crate) use replicas::node_at;
 pub use replicas::{Replicas, ReplicasRequest};
 pub use sentinel::{Sentinel, SentinelRequest};
 pub use slots::slot_of;
 
 use crate::provider::recipe::node::{NodePlan, node as recipe};
 use crate::provider::{Choice, Provider, order, own, remember};
+use crate::redis::acl::Grant;
+use crate::redis::channel::{Channel, Given, Wire};
 
 /// How long a topology may take until writes replicate.
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -91,6 +174,9 @@ pub fn redis_cluster() -> ClusterRequest {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Wishes {
     settings: Vec<(String, String)>,
+    password: Option<String>,
+    users: Vec<(String, String)>,
+    wire: Wire,
     providers: Option<Vec<Provider>>,
     ready_within: Option<Duration>,
 }
@@ -121,9 +207,36 @@ impl Wishes {
     fn data_node(&self, more: &[(&str, &str)]) -> NodePlan {
         let mut settings: Vec<(String, String)> =
             DATA.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        // Whoever is primary next asks the others as this one is asked.
+        let passwords = self.password.iter().flat_map(|word| [("requirepass", word), ("masterauth", word)]);
+        settings.extend(passwords.map(|(name, word)| (name.to_owned(), word.clone())));
         settings.retain(|(name, _)| !self.settings.iter().any(|(own, _)| own == name));
         settings.extend(self.settings.iter().cloned());
-        NodePlan { file: String::new(), sentinel: false, settings, since_7: &[] }
+        NodePlan { settings, ..NodePlan::default() }
+    }
+
+    /// Refuses a password that a sentinel would write into its configuration as two words, or as none.
+    fn check_password(&self) -> CoreResult {
+        let plain = |c: char| c.is_ascii_graphic() && !"\"'\\#".contains(c);
+        match self.password.as_deref() {
+            Some(password) if password.is_empty() || !password.chars().all(plain) => {
+                let what = "the password of a topology is not one plain word";
+                Err(Error::new(ErrorKind::Config, what).remedy(
+                    "leave out blanks, quotes, backslashes and `#`: the nodes write it into their configurations",
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The users, refused where a name is none.
+    fn grants(&self) -> CoreResult<Arc<[Grant]>> {
+        let grant = |(name, rules): &(String, String)| {
+            let mut grant = Grant::new(name.clone(), "topology");
+            grant.can(rules);
+            grant.check_name().map(|()| grant)
+        };
+        self.users.iter().map(grant).collect()
     }
 }
 
@@ -132,6 +245,9 @@ struct Starter<'a> {
     scope: &'a TestScope,
     order: Vec<Provider>,
     choice: Option<Choice>,
+    channel: Channel,
+    given: Given,
+    grants: Arc<[Grant]>,
 }
 
 impl<'a> Starter<'a> {
@@ -141,26 +257,77 @@ impl<'a> Starter<'a> {
             (None, Some(words)) => order(Some(words))?,
             (None, None) => vec![Provider::Local, Provider::Container, Provider::Portable],
         };
-        Ok(Self { scope, order, choice: None })
+        wishes.check_password()?;
+        let (channel, given) = Channel::prepare(scope, wishes.wire, wishes.password.clone())?;
+        Ok(Self { scope, order, choice: None, channel, given, grants: wishes.grants()? })
     }
 
     /// Starts one; it answers, and knows nobody yet.
-    async fn node(&mut self, name: &str, plan: NodePlan, after_start: Vec<Vec<String>>) -> CoreResult<Node> {
+    async fn node(&mut self, name: &str, mut plan: NodePlan, after_start: Vec<Vec<String>>) -> CoreResult<Node> {
         let order = self.choice.as_ref().map_or_else(|| self.order.clone(), |choice| vec![choice.provider]);
-        let plan = move |provider| recipe(provider, &plan);
-        let started = own::start_named("redis", name, self.scope, Some(order), plan, node::ready).await;
+        // Sentinels know no users but their own.
+        let grants = if plan.sentinel { Arc::default() } else { Arc::clone(&self.grants) };
+        self.wire(&mut plan);
+        let plan = Arc::new(move |provider| recipe(provider, &plan));
+        let question = self.channel.clone();
+        let ready = Arc::new(move |at| node::ready(question.info(at)));
+        let started = own::start_named("redis", name, self.scope, Some(order), plan, ready).await;
         let (service, choice) = started?;
         if self.choice.is_none() {
             remember(&choice);
             self.choice = Some(choice);
         }
-        let node = Node::new(service, after_start);
+        let node = Node::new(service, after_start, self.channel.clone(), grants);
         node.prepare().await?;
         Ok(node)
     }
 
-    fn into_choice(self) -> CoreResult<Choice> {
-        self.choice.ok_or_else(|| Error::new(harness_core::ErrorKind::Config, "a topology without nodes"))
+    /// What a node needs to speak to the others as all of them do.
+    fn wire(&self, plan: &mut NodePlan) {
+        plan.tls = self.channel.is_tls();
+        plan.files.clone_from(&self.given.files);
+        plan.settings.extend(self.given.options.iter().cloned());
+        if plan.tls {
+            let among = ["tls-replication", "tls-cluster"].map(|name| (name.to_owned(), "yes".to_owned()));
+            plan.settings.extend(among);
+        }
+    }
+
+    /// What was started, as one.
+    fn standing(self, nodes: Vec<Node>, sentinels: Vec<Node>) -> CoreResult<Standing> {
+        let choice = self.choice.ok_or_else(|| Error::new(ErrorKind::Config, "a topology without nodes"))?;
+        Ok(Standing { scope: None, nodes, sentinels, choice, channel: self.channel })
+    }
+}
+
+/// The nodes of a topology, and who ends them.
+#[derive(Debug)]
+struct Standing {
+    scope: Option<TestScope>,
+    nodes: Vec<Node>,
+    sentinels: Vec<Node>,
+    choice: Choice,
+    channel: Channel,
+}
+
+impl Standing {
+    /// The same with a scope of its own, which ends with it.
+    fn owning(self, scope: TestScope) -> Self {
+        Self { scope: Some(scope), ..self }
+    }
+
+    /// The same nodes, without a say in their end.
+    fn share(&self) -> Self {
+        let Self { nodes, sentinels, choice, channel, .. } = self;
+        let (nodes, sentinels) = (nodes.clone(), sentinels.clone());
+        Self { scope: None, nodes, sentinels, choice: choice.clone(), channel: channel.clone() }
+    }
+
+    async fn end(self) -> CoreResult {
+        match self.scope {
+            Some(scope) => scope.shutdown().await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -170,12 +337,4 @@ pub(crate) fn with_logs<'n>(error: Error, nodes: impl IntoIterator<Item = &'n No
         let lines = node.service().log_lines(LOG_LINES).into_iter().map(|line| format!("{}: {line}", node.name()));
         error.log(lines)
     })
-}
-
-/// The end of a topology that was started in a scope of its own.
-async fn end(scope: Option<TestScope>) -> CoreResult {
-    match scope {
-        Some(scope) => scope.shutdown().await,
-        None => Ok(()),
-    }
 }

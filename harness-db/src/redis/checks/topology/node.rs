@@ -8,11 +8,13 @@ use std::time::Duration;
 use harness_core::service::Service;
 use harness_core::wait::{Progress, wait_for, within};
 use harness_core::{CoreResult, Error, ErrorKind};
-use redis::FromRedisValue;
 use redis::aio::MultiplexedConnection;
+use redis::{ConnectionInfo, FromRedisValue};
 
 use super::super::{readiness, wire};
 use crate::provider::own::Asking;
+use crate::redis::acl::{Grant, User};
+use crate::redis::channel::Channel;
 
 /// How long one question to a node that may be dead or frozen may take.
 const ASK_LIMIT: Duration = Duration::from_secs(1);
@@ -59,11 +61,13 @@ impl std::fmt::Display for Role {
 pub struct Node {
     service: Service,
     after_start: Arc<[Vec<String>]>,
+    channel: Channel,
+    grants: Arc<[Grant]>,
 }
 
 impl Node {
-    pub(super) fn new(service: Service, after_start: Vec<Vec<String>>) -> Self {
-        Self { service, after_start: after_start.into() }
+    pub(super) fn new(service: Service, after_start: Vec<Vec<String>>, channel: Channel, grants: Arc<[Grant]>) -> Self {
+        Self { service, after_start: after_start.into(), channel, grants }
     }
 
     /// Its name, which is also its log's; a number and no role, since roles change.
@@ -78,10 +82,39 @@ impl Node {
         self.service.address()
     }
 
-    /// Its address as a URL. Database 0: it is the node's own, and a cluster has no other.
+    /// Its address as a URL, with the password if there is one: `rediss://…` if it speaks TLS. Database 0: it is the node's own,
+    /// and a cluster has no other.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("redis://{}", self.address())
+        self.channel.url(self.address(), None)
+    }
+
+    /// A client of it that trusts its authority, if it speaks TLS: for the system under test.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when the driver does not take what it is given.
+    pub fn client(&self) -> CoreResult<redis::Client> {
+        redis::Client::open(self.info()?).map_err(|error| {
+            let what = format!("there is no client for the node {} at {}", self.name(), self.address());
+            Error::new(ErrorKind::Config, what).caused_by(error)
+        })
+    }
+
+    /// A user the topology was asked for, here. It has its rights and its password at every node that holds data.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when the node knows no such user.
+    pub fn user(&self, name: &str) -> CoreResult<User> {
+        let grant = self.grants.iter().find(|grant| grant.name() == name).ok_or_else(|| {
+            Error::new(ErrorKind::Config, format!("node {} knows no user `{name}`", self.name()))
+                .remedy("ask for it before the topology starts: `.user(name, rules)`")
+        })?;
+        Ok(User::new(grant, self.channel.url(self.address(), Some(&grant.login())), &self.info()?))
+    }
+
+    /// How the harness itself reaches it.
+    pub(in crate::redis::checks) fn info(&self) -> CoreResult<ConnectionInfo> {
+        self.channel.info(self.address())
     }
 
     /// The service, for logs, pids and experiments.
@@ -95,7 +128,7 @@ impl Node {
     /// # Errors
     /// When it refuses the connection or says nothing for 5 s.
     pub async fn connection(&self) -> CoreResult<MultiplexedConnection> {
-        wire::connect(&readiness::own_info(self.address())?).await
+        wire::connect(&self.info()?).await
     }
 
     /// Sends one command over a connection of its own.
@@ -103,7 +136,11 @@ impl Node {
     /// # Errors
     /// When it does not answer within 1 s, or refuses the command.
     pub async fn ask<T: FromRedisValue>(&self, words: &[&str]) -> CoreResult<T> {
-        ask_at(self.address(), words).await.map_err(|error| error.tried(format!("node {}", self.name())))
+        let info = self.info()?;
+        let asked = within(format!("`{}` at {}", words.join(" "), self.address()), ASK_LIMIT, async {
+            wire::ask(&mut wire::connect_within(&info, ASK_LIMIT).await?, words).await
+        });
+        asked.await.and_then(|answer| answer).map_err(|error| error.tried(format!("node {}", self.name())))
     }
 
     /// Its place in replication, by its own word.
@@ -111,7 +148,10 @@ impl Node {
     /// # Errors
     /// When it does not answer within 1 s.
     pub async fn role(&self) -> CoreResult<Role> {
-        role_at(self.address()).await
+        let info: String = self.ask(&["INFO", "replication"]).await?;
+        role_in(&info).ok_or_else(|| {
+            Error::new(ErrorKind::Protocol, format!("INFO replication of {} states no role", self.address()))
+        })
     }
 
     /// Stops it in good order. Proven by its end and by a refused connection.
@@ -154,7 +194,7 @@ impl Node {
     /// When it does not answer afterwards.
     pub async fn resume(&self) -> CoreResult {
         self.service.resume().await?;
-        readiness::probe(self.address()).await.map(drop)
+        readiness::probe_as(&self.info()?).await.map(drop)
     }
 
     /// Waits until its role is as wanted.
@@ -206,7 +246,7 @@ impl Node {
         wire::ask(&mut connection, &["WAIT", &replicas.to_string(), "500"]).await
     }
 
-    /// What it must be told after each start. Older servers know less of it and do without.
+    /// What it must be told after each start: its users, and what older servers know less of and do without.
     pub(super) async fn prepare(&self) -> CoreResult {
         for command in &*self.after_start {
             let words: Vec<&str> = command.iter().map(String::as_str).collect();
@@ -215,28 +255,21 @@ impl Node {
                 _ => {}
             }
         }
+        if self.grants.is_empty() {
+            return Ok(());
+        }
+        let mut connection = self.connection().await?;
+        for grant in &*self.grants {
+            grant.apply(&mut connection).await?;
+        }
         Ok(())
     }
 }
 
 /// Whether a node that was just started answers.
-pub(super) fn ready(at: SocketAddr) -> Asking {
-    Box::pin(async move { readiness::probe(at).await.map(drop).into() })
-}
-
-/// Sends one command to a node that may be dead or frozen.
-pub(crate) async fn ask_at<T: FromRedisValue>(at: SocketAddr, words: &[&str]) -> CoreResult<T> {
-    let info = readiness::own_info(at)?;
-    within(format!("`{}` at {at}", words.join(" ")), ASK_LIMIT, async {
-        wire::ask(&mut wire::connect_within(&info, ASK_LIMIT).await?, words).await
-    })
-    .await?
-}
-
-/// The role of the node at this address, by its own word.
-pub(crate) async fn role_at(at: SocketAddr) -> CoreResult<Role> {
-    let info: String = ask_at(at, &["INFO", "replication"]).await?;
-    role_in(&info).ok_or_else(|| Error::new(ErrorKind::Protocol, format!("INFO replication of {at} states no role")))
+pub(super) fn ready(info: CoreResult<ConnectionInfo>) -> Asking {
+    let ask = async move { readiness::probe_as(&info?).await };
+    Box::pin(async move { ask.await.map(drop).into() })
 }
 
 fn role_in(info: &str) -> Option<Role> {

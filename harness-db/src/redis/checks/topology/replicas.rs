@@ -1,16 +1,13 @@
 //! A primary and its replicas.
 
 use std::future::IntoFuture;
-use std::pin::Pin;
 use std::time::Duration;
 
+use harness_core::CoreResult;
 use harness_core::scope::TestScope;
 use harness_core::wait::{Progress, wait_for};
-use harness_core::{CoreResult, Error, ErrorKind};
 
-use super::{Lookup, Node, READY_LIMIT, Role, Starter, Wishes, end, with_logs};
-use crate::clerk;
-use crate::provider::Choice;
+use super::{Lookup, Node, READY_LIMIT, Role, Standing, Starter, Wishes, with_logs};
 
 /// A request for a primary with replicas: await it, or [`ReplicasRequest::start`] it in a scope.
 #[derive(Debug, Clone)]
@@ -20,7 +17,7 @@ pub struct ReplicasRequest {
     wishes: Wishes,
 }
 
-wishes!(ReplicasRequest);
+topology!(ReplicasRequest => Replicas);
 
 impl ReplicasRequest {
     pub(super) fn new(replicas: usize) -> Self {
@@ -34,26 +31,7 @@ impl ReplicasRequest {
     pub async fn start(self, scope: &TestScope) -> CoreResult<Replicas> {
         let mut starter = Starter::new(scope, &self.wishes)?;
         let nodes = data_nodes(&mut starter, self.replicas, &self.wishes).await?;
-        Ok(Replicas { scope: None, nodes, choice: starter.into_choice()? })
-    }
-}
-
-impl IntoFuture for ReplicasRequest {
-    type Output = CoreResult<Replicas>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        // The scope is of the caller's thread; the work is done where futures need not be `Send`.
-        let scope = TestScope::current();
-        Box::pin(clerk::run(move || async move {
-            match self.start(&scope).await {
-                Ok(started) => Ok(Replicas { scope: Some(scope), ..started }),
-                Err(error) => {
-                    let _ = scope.shutdown().await;
-                    Err(error)
-                }
-            }
-        }))
+        starter.standing(nodes, Vec::new()).map(Replicas)
     }
 }
 
@@ -105,43 +83,26 @@ async fn wait_until_replicated(nodes: &[Node], limit: Duration) -> CoreResult {
 /// Every node stands at an address of its own that survives stop and start. Its scope ends it.
 #[derive(Debug)]
 #[must_use = "the nodes end when this value is dropped"]
-pub struct Replicas {
-    scope: Option<TestScope>,
-    nodes: Vec<Node>,
-    choice: Choice,
-}
+pub struct Replicas(Standing);
 
 impl Replicas {
-    /// All nodes; the first began as the primary.
-    #[must_use]
-    pub fn nodes(&self) -> &[Node] {
-        &self.nodes
-    }
-
     /// The URLs of all nodes.
     #[must_use]
     pub fn urls(&self) -> Vec<String> {
-        self.nodes.iter().map(Node::url).collect()
-    }
-
-    /// Which provider gave the nodes, and what was tried before.
-    #[must_use]
-    pub fn choice(&self) -> &Choice {
-        &self.choice
+        self.0.nodes.iter().map(Node::url).collect()
     }
 
     /// The node that takes itself for the primary now; of several the first.
     ///
     /// # Errors
-    /// [`ErrorKind::Connect`] when there is none, with what each node said.
+    /// [`ErrorKind::Connect`](harness_core::ErrorKind::Connect) when there is none, with what each node said.
     pub async fn primary(&self) -> CoreResult<Node> {
-        let at = self.lookup().primary().await?;
-        node_at(&self.nodes, at)
+        self.lookup().primary().await
     }
 
     /// The nodes that copy another one now.
     pub async fn replicas(&self) -> Vec<Node> {
-        replicas_among(&self.nodes).await
+        replicas_among(&self.0.nodes).await
     }
 
     /// Makes a replica a primary by hand. The old one is not told: until it is, both accept writes. Proven by its role.
@@ -164,29 +125,9 @@ impl Replicas {
         node.wait_for_role("a replica", READY_LIMIT, follows).await.map(drop)
     }
 
-    /// Ends all nodes now and says whether that worked. Those started in a scope end with it.
-    ///
-    /// # Errors
-    /// When a node could not be ended.
-    pub async fn shutdown(self) -> CoreResult {
-        end(self.scope).await
-    }
-
-    /// The same nodes, without a say in their end.
-    pub(crate) fn share(&self) -> Self {
-        Self { scope: None, nodes: self.nodes.clone(), choice: self.choice.clone() }
-    }
-
     pub(crate) fn lookup(&self) -> Lookup {
-        Lookup::Roles(self.nodes.iter().map(Node::address).collect())
+        Lookup::Roles(self.0.nodes.clone())
     }
-}
-
-/// The node at this address.
-pub(crate) fn node_at(nodes: &[Node], at: std::net::SocketAddr) -> CoreResult<Node> {
-    nodes.iter().find(|node| node.address() == at).cloned().ok_or_else(|| {
-        Error::new(ErrorKind::Protocol, format!("{at} was named as the primary, but is no node of this topology"))
-    })
 }
 
 /// The nodes that copy another one now; those that do not answer are none.

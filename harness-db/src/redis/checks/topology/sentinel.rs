@@ -2,17 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::future::IntoFuture;
-use std::pin::Pin;
 use std::time::Duration;
 
 use harness_core::scope::TestScope;
 use harness_core::wait::{Progress, wait_for};
 use harness_core::{CoreResult, Error, ErrorKind};
 
-use super::replicas::{data_nodes, node_at, replicas_among};
-use super::{Lookup, Node, Starter, Wishes, end, with_logs};
-use crate::clerk;
-use crate::provider::Choice;
+use super::replicas::{data_nodes, replicas_among};
+use super::{Lookup, Node, Standing, Starter, Wishes, with_logs};
 use crate::provider::recipe::node::NodePlan;
 
 /// The name sentinels know the primary by.
@@ -29,7 +26,7 @@ pub struct SentinelRequest {
     wishes: Wishes,
 }
 
-wishes!(SentinelRequest);
+topology!(SentinelRequest => Sentinel);
 
 impl SentinelRequest {
     pub(super) fn new() -> Self {
@@ -67,7 +64,7 @@ impl SentinelRequest {
         for n in 1..=self.sentinels {
             sentinels.push(starter.node(&format!("sentinel-{n}"), self.watcher(&nodes[0]), hasty()).await?);
         }
-        let sentinel = Sentinel { scope: None, nodes, sentinels, choice: starter.into_choice()? };
+        let sentinel = Sentinel(starter.standing(nodes, sentinels)?);
         sentinel.wait_until_whole(self.wishes.ready_limit()).await?;
         Ok(sentinel)
     }
@@ -82,7 +79,13 @@ impl SentinelRequest {
              sentinel parallel-syncs {NAME} {syncs}\n\
              sentinel announce-ip 127.0.0.1"
         );
-        NodePlan { file, sentinel: true, settings: Vec::new(), since_7: &[] }
+        let mut plan = NodePlan { file, sentinel: true, ..NodePlan::default() };
+        if let Some(password) = &self.wishes.password {
+            plan.file.push_str(&format!("\nsentinel auth-pass {NAME} {password}"));
+            // Sentinels show each other what they want to be shown.
+            plan.settings.push(("requirepass".to_owned(), password.clone()));
+        }
+        plan
     }
 }
 
@@ -93,48 +96,18 @@ fn hasty() -> Vec<Vec<String>> {
     vec![words.split(' ').map(str::to_owned).collect()]
 }
 
-impl IntoFuture for SentinelRequest {
-    type Output = CoreResult<Sentinel>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        // The scope is of the caller's thread; the work is done where futures need not be `Send`.
-        let scope = TestScope::current();
-        Box::pin(clerk::run(move || async move {
-            match self.start(&scope).await {
-                Ok(started) => Ok(Sentinel { scope: Some(scope), ..started }),
-                Err(error) => {
-                    let _ = scope.shutdown().await;
-                    Err(error)
-                }
-            }
-        }))
-    }
-}
-
 /// A primary with replicas, watched by sentinels.
 ///
 /// Every node stands at an address of its own that survives stop and start. Its scope ends it.
 #[derive(Debug)]
 #[must_use = "the nodes end when this value is dropped"]
-pub struct Sentinel {
-    scope: Option<TestScope>,
-    nodes: Vec<Node>,
-    sentinels: Vec<Node>,
-    choice: Choice,
-}
+pub struct Sentinel(Standing);
 
 impl Sentinel {
-    /// The nodes that hold data; the first began as the primary.
-    #[must_use]
-    pub fn nodes(&self) -> &[Node] {
-        &self.nodes
-    }
-
     /// The sentinels.
     #[must_use]
     pub fn sentinels(&self) -> &[Node] {
-        &self.sentinels
+        &self.0.sentinels
     }
 
     /// The name the sentinels know the primary by.
@@ -146,13 +119,7 @@ impl Sentinel {
     /// The URLs of the sentinels, which is what clients are configured with.
     #[must_use]
     pub fn urls(&self) -> Vec<String> {
-        self.sentinels.iter().map(Node::url).collect()
-    }
-
-    /// Which provider gave the nodes, and what was tried before.
-    #[must_use]
-    pub fn choice(&self) -> &Choice {
-        &self.choice
+        self.0.sentinels.iter().map(Node::url).collect()
     }
 
     /// The primary as the first sentinel that answers names it.
@@ -160,13 +127,12 @@ impl Sentinel {
     /// # Errors
     /// [`ErrorKind::Connect`] when no sentinel answers, with what each said.
     pub async fn primary(&self) -> CoreResult<Node> {
-        let at = self.lookup().primary().await?;
-        node_at(&self.nodes, at)
+        self.lookup().primary().await
     }
 
     /// The nodes that copy another one now, by their own word.
     pub async fn replicas(&self) -> Vec<Node> {
-        replicas_among(&self.nodes).await
+        replicas_among(&self.0.nodes).await
     }
 
     /// Holds while every sentinel sees the primary, all its replicas with their links up, all other sentinels, and a
@@ -175,7 +141,7 @@ impl Sentinel {
     /// # Errors
     /// [`ErrorKind::Assertion`] naming the sentinel and what it misses.
     pub async fn check_watched(&self) -> CoreResult {
-        for sentinel in &self.sentinels {
+        for sentinel in &self.0.sentinels {
             if let Some(missing) = self.missing_at(sentinel).await? {
                 let what = format!("sentinel {} does not watch everybody: {missing}", sentinel.name());
                 return Err(Error::new(ErrorKind::Assertion, what));
@@ -193,24 +159,12 @@ impl Sentinel {
             Ok(()) => Progress::Ready(()),
             Err(error) => Progress::NotYet(error.to_string()),
         });
-        waited.await.map_err(|error| with_logs(error, self.nodes.iter().chain(&self.sentinels)))
-    }
-
-    /// Ends all nodes now and says whether that worked. Those started in a scope end with it.
-    ///
-    /// # Errors
-    /// When a node could not be ended.
-    pub async fn shutdown(self) -> CoreResult {
-        end(self.scope).await
-    }
-
-    /// The same nodes, without a say in their end.
-    pub(crate) fn share(&self) -> Self {
-        Self { scope: None, nodes: self.nodes.clone(), sentinels: self.sentinels.clone(), choice: self.choice.clone() }
+        waited.await.map_err(|error| with_logs(error, self.0.nodes.iter().chain(&self.0.sentinels)))
     }
 
     pub(crate) fn lookup(&self) -> Lookup {
-        Lookup::Sentinels { at: self.sentinels.iter().map(Node::address).collect(), name: NAME.to_owned() }
+        let (sentinels, nodes) = (self.0.sentinels.clone(), self.0.nodes.clone());
+        Lookup::Sentinels { sentinels, nodes, name: NAME }
     }
 
     async fn missing_at(&self, sentinel: &Node) -> CoreResult<Option<String>> {
@@ -221,8 +175,8 @@ impl Sentinel {
             let is = |name: &str, value: &str| replica.get(name).is_some_and(|found| found == value);
             is("flags", "slave") && is("master-link-status", "ok")
         };
-        let (healthy, wanted) = (replicas.iter().filter(linked).count(), self.nodes.len() - 1);
-        let others = (self.sentinels.len() - 1).to_string();
+        let (healthy, wanted) = (replicas.iter().filter(linked).count(), self.0.nodes.len() - 1);
+        let others = (self.0.sentinels.len() - 1).to_string();
         if field("flags") != "master" {
             return Ok(Some(format!("it sees the primary as `{}`", field("flags"))));
         }
