@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use harness_core::error::{CoreResult, Error, ErrorKind};
-use harness_core::slo::Measured;
+use harness_core::slo::{Measured, Percent};
 
 use crate::arrival::Phase;
-use crate::baseline::Runs;
+use crate::baseline::{Runs, Saved};
 use crate::breakpoint::{Observed, Overload, Recovery, Spike, recovery};
+use crate::compare::Better;
 use crate::engine::Cell;
 use crate::gate::Gate;
 use crate::run::LoadRun;
 use crate::times::Times;
+use crate::units::per_second;
 
 impl LoadRun {
     /// This run as one probe of a [`breakpoint`](crate::breakpoint) search: its rates, its p95, and what the gates say of it.
@@ -111,31 +113,75 @@ impl LoadRun {
 }
 
 impl Runs {
-    /// The figures of gates on time (`p95("buy")`, `mean(ANY)`), one per run, to be kept or compared as a baseline.
+    /// The figures of gates, one per run, to be kept or compared as a baseline: times (`p95("buy")`, `mean(ANY)`), of which
+    /// less is better, and throughput and shares, of which more is.
     ///
     /// # Errors
-    /// [`ErrorKind::NoEvidence`] when a run has no figure for a gate; [`ErrorKind::Config`] for a gate that is not about
-    /// time, since less must be better.
+    /// [`ErrorKind::NoEvidence`] when a run has no figure for a gate; [`ErrorKind::Config`] for a gate on a count or on a
+    /// resource, whose normal is no ratio.
     pub fn of_loads<'r>(
         runs: impl IntoIterator<Item = &'r LoadRun>,
         gates: impl IntoIterator<Item = Gate>,
     ) -> CoreResult<Self> {
         let runs: Vec<&LoadRun> = runs.into_iter().collect();
         gates.into_iter().try_fold(Self::default(), |all, gate| {
-            let figures = runs.iter().map(|run| nanos(run, &gate)).collect::<CoreResult<Vec<f64>>>()?;
-            Ok(all.and(gate.name(), figures))
+            let figures = runs.iter().map(|run| figure(run, &gate)).collect::<CoreResult<Vec<f64>>>()?;
+            Ok(match gate.stat.better() {
+                Some(Better::Higher) => all.and_more(gate.name(), figures),
+                _ => all.and(gate.name(), figures),
+            })
         })
     }
 }
 
-fn nanos(run: &LoadRun, gate: &Gate) -> CoreResult<f64> {
+impl Saved {
+    /// The gate with the limit that normal operation keeps: for a time the worst stored run and a margin (0.2 for 20 %), for
+    /// throughput the worst less a margin. Of a share what is missing to the whole is widened: from a normal of 99 % and a
+    /// margin of 0.5 comes 98.5 %, and from 100 % comes 100 %.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoEvidence`] for a gate whose metric is not stored; [`ErrorKind::Config`] for one that
+    /// [`Runs::of_loads`] does not keep, and for a margin that is none.
+    pub fn gate(&self, gate: Gate, margin: f64) -> CoreResult<Gate> {
+        let name = gate.name();
+        let Some(better) = gate.stat.better() else { return Err(not_kept(&name)) };
+        let Some(worst) = self.worst(&name, better) else {
+            return Err(Error::new(ErrorKind::NoEvidence, format!("the baseline holds no `{name}`"))
+                .remedy("save runs with this metric first"));
+        };
+        if !(margin.is_finite() && margin > -1.0) {
+            return Err(Error::new(ErrorKind::Config, format!("a limit cannot have a margin of {margin}"))
+                .remedy("give a share such as 0.2"));
+        }
+        Ok(match (better, gate.stat.is_share()) {
+            (Better::Lower, _) => gate.at_most(Duration::from_nanos((worst * (1.0 + margin)).ceil() as u64)),
+            (Better::Higher, false) => gate.at_least(per_second(worst * (1.0 - margin))),
+            (Better::Higher, true) => {
+                let share = (1.0 - (1.0 - worst).max(0.0) * (1.0 + margin)).clamp(0.0, 1.0);
+                // Rounded down to the sixth digit, so that the worst stored run itself keeps a margin of nothing.
+                gate.at_least(format!("{:.6}", (share * 1e8).floor() / 1e6).parse::<Percent>()?)
+            }
+        })
+    }
+}
+
+fn not_kept(name: &str) -> Error {
+    Error::new(ErrorKind::Config, format!("`{name}` is no time, no throughput and no share"))
+        .remedy("keep quantiles, means, throughput and rates of success in a baseline")
+}
+
+fn figure(run: &LoadRun, gate: &Gate) -> CoreResult<f64> {
+    if gate.stat.better().is_none() {
+        return Err(not_kept(&gate.name()));
+    }
     match run.measured(gate) {
         Measured::Quantile { nanos, .. } => Ok(nanos as f64),
         Measured::Mean { total_nanos, samples } if samples > 0 => Ok(total_nanos as f64 / samples as f64),
+        Measured::Rate { count, window } if !window.is_zero() => Ok(count as f64 / window.as_secs_f64()),
+        Measured::Share { hits, total } if total > 0 => Ok(hits as f64 / total as f64),
         Measured::Nothing { why } => {
             Err(Error::new(ErrorKind::NoEvidence, format!("a run has no `{}`: {why}", gate.name())))
         }
-        _ => Err(Error::new(ErrorKind::Config, format!("`{}` is not a time", gate.name()))
-            .remedy("keep quantiles and means in a baseline")),
+        _ => Err(Error::new(ErrorKind::NoEvidence, format!("a run has no figure of `{}`", gate.name()))),
     }
 }

@@ -6,6 +6,7 @@ use harness_core::error::{CoreResult, Error, ErrorKind};
 use harness_core::slo::{Amount, Limit, Op, Percent, Threshold, Unit};
 use harness_core::wait::seconds;
 
+use crate::compare::Better;
 use crate::generator::Timed;
 use crate::units::Rate;
 
@@ -93,6 +94,21 @@ pub(crate) enum Stat {
     },
 }
 
+impl Stat {
+    /// Which direction is good, of what runs can be compared by: counts and resources have no ratio.
+    pub(crate) fn better(&self) -> Option<Better> {
+        match self {
+            Self::Quantile(_) | Self::Mean => Some(Better::Lower),
+            Self::Success | Self::Throughput | Self::Achieved => Some(Better::Higher),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_share(&self) -> bool {
+        matches!(self, Self::Success | Self::Achieved)
+    }
+}
+
 /// A statistic with its limits, for [`LoadRun::check`](crate::LoadRun::check): `p95("buy").below(millis(250))`.
 ///
 /// A gate binds to the measured phases unless [`Gate::phase`] names one. Latencies are response times, counted from
@@ -108,6 +124,7 @@ pub struct Gate {
     pub(crate) of_successes: bool,
     pub(crate) window: Option<Duration>,
     pub(crate) abort_after: Option<Duration>,
+    pub(crate) least_samples: Option<u64>,
     target: Option<(Op, Bound)>,
     critical: Option<Bound>,
 }
@@ -195,6 +212,7 @@ impl Gate {
             of_successes: false,
             window: None,
             abort_after: None,
+            least_samples: None,
             target: None,
             critical: None,
         }
@@ -229,6 +247,13 @@ impl Gate {
     /// Leaves failures out of a latency.
     pub fn of_successes(mut self) -> Self {
         self.of_successes = true;
+        self
+    }
+
+    /// Says a percentile from `n` samples on, as a fixed number of consecutive requests asks for, and from fewer nothing. Without
+    /// this five samples have to lie beyond a percentile; p99 of a hundred is the second slowest, and says as little.
+    pub fn from_samples(mut self, n: u64) -> Self {
+        self.least_samples = Some(n.max(1));
         self
     }
 

@@ -407,6 +407,13 @@ impl Load {
         self
     }
 
+    /// What this machine may run out of under this load, descriptors and ephemeral ports: to be looked at before it starts.
+    /// [`LoadRun::warnings`] says the same afterwards.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        preflight::warnings(self.in_flight)
+    }
+
     /// Runs the load on the current tokio runtime and waits for its end: the phases, and at most the drain.
     ///
     /// Iterations share the runtime with the caller, since that is where connections live. Give a system under test

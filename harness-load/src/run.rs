@@ -25,6 +25,10 @@ use crate::watch::Watch;
 pub struct LoadRun {
     pub(crate) phases: Vec<Phase>,
     pub(crate) starts: Vec<Duration>,
+    /// How long each phase was to last.
+    pub(crate) asked: Vec<Duration>,
+    /// The most iterations that were wanted, if that many ended.
+    pub(crate) ended_by_count: Option<u64>,
     pub(crate) flows: Vec<String>,
     pub(crate) cells: Vec<Vec<Cell>>,
     pub(crate) examples: BTreeMap<String, String>,
@@ -52,6 +56,8 @@ impl LoadRun {
         watched: Option<Watched>,
     ) -> Self {
         let Driven { books, noted, usage, pacing, clock_reads, shortened, watches, aborted, .. } = driven;
+        let asked = phases.iter().map(|phase| phase.length).collect();
+        let ended: u64 = books.cells.iter().flatten().map(Cell::ended).sum();
         let mut starts = Vec::with_capacity(phases.len());
         let mut end = Duration::ZERO;
         for (phase, shortened) in phases.iter_mut().zip(shortened.iter().scan(0, |before, sum| {
@@ -78,6 +84,8 @@ impl LoadRun {
         };
         Self {
             starts,
+            asked,
+            ended_by_count: plan.most.filter(|most| ended >= *most),
             phases,
             flows,
             cells: books.cells,
@@ -102,6 +110,28 @@ impl LoadRun {
     #[must_use]
     pub fn aborted(&self) -> Option<(Duration, &str)> {
         self.aborted.as_ref().map(|(at, why)| (*at, why.as_str()))
+    }
+
+    /// Whether every measured phase lasted as long as it was to, within a fiftieth. A run that ended early, by a gate or by
+    /// [`Load::at_most`](crate::Load::at_most), is no evidence for the length that was asked for.
+    #[must_use]
+    pub fn complete(&self) -> Outcome {
+        let measured = || self.phases.iter().zip(&self.asked).filter(|(phase, _)| phase.measured);
+        if let Some(most) = self.ended_by_count {
+            return Outcome::no_evidence(format!("incomplete: the run ended after {most} iterations"));
+        }
+        if let Some((phase, asked)) = measured().find(|(phase, asked)| phase.length * 50 < **asked * 49) {
+            let why = self.aborted().map(|(_, why)| format!(": {why}")).unwrap_or_default();
+            let (lasted, asked) = (phase.length.as_secs_f64(), asked.as_secs_f64());
+            return Outcome::no_evidence(format!(
+                "incomplete: `{}` lasted {lasted:.1} s of {asked:.1} s{why}",
+                phase.name
+            ));
+        }
+        match measured().map(|(phase, _)| phase.length).sum::<Duration>() {
+            Duration::ZERO => Outcome::no_evidence("nothing was measured"),
+            length => Outcome::pass(format!("measured for {:.1} s, as asked", length.as_secs_f64())),
+        }
     }
 
     /// What the machine might have run out of, said before the start.
@@ -292,6 +322,12 @@ fn latencies(cells: &[&Cell], gate: &Gate) -> Times {
 }
 
 fn quantile(q: f64, times: &Times, gate: &Gate) -> Measured {
+    if let Some(least) = gate.least_samples {
+        return match times.quantile(q).filter(|_| q > 0.0 && q < 1.0 && times.len() >= least) {
+            Some(span) => Measured::Quantile { q, nanos: span.high, samples: times.len() },
+            None => Measured::nothing(format!("{least} samples are asked for, there are {}", times.len())),
+        };
+    }
     let measured = times.measured(q);
     let at = |nanos| Measured::Quantile { q, nanos, samples: times.len() };
     // A limit inside the span of an inexact figure would be judged on a rounded one.

@@ -21,11 +21,13 @@
 //! [`compare`](crate::compare()).
 //!
 //! [`criterion`] keeps the results of criterion's benches the same way and makes `cargo bench` fail on a real regression.
-//! [`change_points`] finds when the figures of a long history moved.
+//! [`Baseline::append`] keeps a history of medians, and [`History::moved`] finds when they moved ([`change_points`]).
+//! [`Saved::gate`] makes limits of what was normal.
 
 mod change;
 mod criterion;
 mod fingerprint;
+mod history;
 mod pace;
 mod rank;
 mod store;
@@ -35,4 +37,5 @@ mod tests;
 pub use change::{ChangePoint, change_points};
 pub use criterion::{CriterionGate, criterion};
 pub use fingerprint::Fingerprint;
+pub use history::{History, Moved};
 pub use store::{Baseline, Runs, Saved, baseline};

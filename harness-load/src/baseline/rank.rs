@@ -1,14 +1,23 @@
 //! Two independent samples by rank: the stored one and the new one.
 
 use super::pace::Drift;
-use crate::compare::{Judge, Row, Verdict};
+use crate::compare::{Better, Judge, Row, Verdict};
+
+/// The stored figures of one metric.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sample<'a> {
+    pub(super) better: Better,
+    pub(super) figures: &'a [f64],
+}
 
 /// Judges runs of one metric against stored ones. `drift` is how much slower the machine itself has become.
 ///
 /// The interval is that of Hodges and Lehmann (*Estimates of Location Based on Rank Tests*, 1963) over the logarithms, and
 /// p the normal approximation of Mann and Whitney's test (*Annals of Mathematical Statistics* 18, 1947).
-pub(super) fn row(judge: &Judge, metrics: usize, name: &str, old: &[f64], new: &[f64], drift: Drift) -> Row {
-    let mut shifts: Vec<f64> = old.iter().flat_map(|old| new.iter().map(move |new| (new / old).ln())).collect();
+pub(super) fn row(judge: &Judge, metrics: usize, name: &str, old: Sample<'_>, new: &[f64], drift: Drift) -> Row {
+    let sign = if old.better == Better::Lower { 1.0 } else { -1.0 };
+    let old = old.figures;
+    let mut shifts: Vec<f64> = old.iter().flat_map(|old| new.iter().map(move |new| sign * (new / old).ln())).collect();
     shifts.sort_unstable_by(f64::total_cmp);
     let (m, n) = (old.len() as f64, new.len() as f64);
     let (middle, deviation) = (m * n / 2.0, (m * n * (m + n + 1.0) / 12.0).sqrt());

@@ -9,48 +9,69 @@ use serde::{Deserialize, Serialize};
 
 use super::fingerprint::Fingerprint;
 use super::pace::Pace;
-use super::rank::row;
-use crate::compare::{Comparison, Judge};
+use super::rank::{Sample, row};
+use crate::compare::{Better, Comparison, Judge};
 
 /// Version of the file; a file of another is refused.
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 /// Fewest runs that are stored, and that are compared with stored ones.
 const FEWEST_STORED: usize = 10;
 const FEWEST_NEW: usize = 5;
 
-/// Figures of several runs, by metric. Less is better.
+/// Figures of several runs, by metric.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[must_use = "runs are to be saved or compared"]
-pub struct Runs(Vec<(String, Vec<f64>)>);
+pub struct Runs(Vec<Figures>);
+
+/// The figures of one metric.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Figures {
+    metric: String,
+    better: Better,
+    figures: Vec<f64>,
+}
 
 impl Runs {
-    /// The figures of one metric, one per run or block of a run.
+    /// The figures of one metric of which less is better, one per run or block of a run.
     pub fn of(metric: impl Into<String>, figures: impl IntoIterator<Item = f64>) -> Self {
         Self::default().and(metric, figures)
     }
 
-    /// Another metric of the same runs.
-    pub fn and(mut self, metric: impl Into<String>, figures: impl IntoIterator<Item = f64>) -> Self {
-        self.0.push((metric.into(), figures.into_iter().collect()));
+    /// Another metric of the same runs, of which less is better.
+    pub fn and(self, metric: impl Into<String>, figures: impl IntoIterator<Item = f64>) -> Self {
+        self.with(metric.into(), Better::Lower, figures)
+    }
+
+    /// Another metric of the same runs, of which more is better: throughput, the share of successes.
+    pub fn and_more(self, metric: impl Into<String>, figures: impl IntoIterator<Item = f64>) -> Self {
+        self.with(metric.into(), Better::Higher, figures)
+    }
+
+    fn with(mut self, metric: String, better: Better, figures: impl IntoIterator<Item = f64>) -> Self {
+        self.0.push(Figures { metric, better, figures: figures.into_iter().collect() });
         self
     }
 
     /// The names of the metrics.
     pub fn metrics(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|(name, _)| name.as_str())
+        self.0.iter().map(|one| one.metric.as_str())
     }
 
     /// The figures of a metric.
     #[must_use]
     pub fn figures(&self, metric: &str) -> Option<&[f64]> {
-        self.0.iter().find(|(name, _)| name == metric).map(|(_, figures)| figures.as_slice())
+        self.find(metric).map(|one| one.figures.as_slice())
     }
 
-    fn check(&self, fewest: usize) -> CoreResult {
+    fn find(&self, metric: &str) -> Option<&Figures> {
+        self.0.iter().find(|one| one.metric == metric)
+    }
+
+    pub(super) fn check(&self, fewest: usize) -> CoreResult {
         if self.0.is_empty() {
             return Err(Error::new(ErrorKind::NoEvidence, "there is no metric to keep or to compare"));
         }
-        for (name, figures) in &self.0 {
+        for Figures { metric: name, figures, .. } in &self.0 {
             if let Some(wrong) = figures.iter().find(|figure| !(figure.is_finite() && **figure > 0.0)) {
                 return Err(Error::new(ErrorKind::Config, format!("a figure of `{name}` is {wrong}, not above zero")));
             }
@@ -86,10 +107,22 @@ pub struct Saved {
 }
 
 impl Saved {
-    /// A limit for a metric that normal operation keeps: the worst stored run and a margin (0.2 for 20 %).
+    /// A limit for a metric that normal operation keeps: the worst stored run and a margin (0.2 for 20 %). None for a metric
+    /// that was not stored, and for one of which more is better: that has a [`Saved::floor`].
     #[must_use]
     pub fn ceiling(&self, metric: &str, margin: f64) -> Option<f64> {
-        self.runs.figures(metric)?.iter().copied().reduce(f64::max).map(|worst| worst * (1.0 + margin))
+        self.worst(metric, Better::Lower).map(|worst| worst * (1.0 + margin))
+    }
+
+    /// The same for a metric of which more is better: the worst stored run less a margin.
+    #[must_use]
+    pub fn floor(&self, metric: &str, margin: f64) -> Option<f64> {
+        self.worst(metric, Better::Higher).map(|worst| worst * (1.0 - margin))
+    }
+
+    pub(crate) fn worst(&self, metric: &str, better: Better) -> Option<f64> {
+        let stored = self.runs.find(metric).filter(|one| one.better == better)?;
+        stored.figures.iter().copied().reduce(if better == Better::Lower { f64::max } else { f64::min })
     }
 }
 
@@ -242,16 +275,22 @@ impl Baseline {
         };
         let known: Vec<_> = saved.runs.0.iter().collect();
         let mut rows = Vec::with_capacity(known.len());
-        for (name, old) in &known {
-            let Some(new) = runs.figures(name) else {
+        for old in &known {
+            let name = &old.metric;
+            let Some(new) = runs.find(name) else {
                 return Err(self.error(ErrorKind::NoEvidence, &format!("has `{name}`, which was not measured now")));
             };
+            if old.better != new.better {
+                let what = format!("has `{name}` the other way round: once less of it is better, once more");
+                return Err(self.error(ErrorKind::Config, &what));
+            }
+            let (old, new) = (Sample { better: old.better, figures: &old.figures }, new.figures.as_slice());
             rows.push(row(&self.judge, known.len(), name, old, new, drift));
         }
         Ok(Comparison::judged(rows, self.judge))
     }
 
-    fn hash(&self) -> String {
+    pub(super) fn hash(&self) -> String {
         format!("{:016x}", fnv(self.profile.as_bytes()))
     }
 
@@ -262,7 +301,13 @@ impl Baseline {
 
 /// The cargo target directory this executable was built into, else `target` in the working directory.
 pub(super) fn target_dir() -> PathBuf {
-    let exe = std::env::current_exe().unwrap_or_default();
+    target_dir_of(&std::env::current_exe().unwrap_or_default())
+}
+
+/// Cargo tags the directories that it makes (<https://bford.info/cachedir>), and puts tests and benches into `<profile>/deps`;
+/// a directory that was there before it, such as a restored cache, has no tag.
+pub(super) fn target_dir_of(exe: &Path) -> PathBuf {
     let tagged = exe.ancestors().find(|dir| dir.join("CACHEDIR.TAG").is_file());
-    tagged.map_or_else(|| PathBuf::from("target"), Path::to_path_buf)
+    let above_deps = || exe.parent().filter(|dir| dir.ends_with("deps")).and_then(|deps| deps.ancestors().nth(2));
+    tagged.or_else(above_deps).map_or_else(|| PathBuf::from("target"), Path::to_path_buf)
 }

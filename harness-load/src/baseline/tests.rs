@@ -47,6 +47,23 @@ fn a_slower_run_is_found_and_an_equal_one_is_not() {
 }
 
 #[test]
+fn of_what_is_better_the_more_there_is_a_fall_is_the_regression() {
+    let dir = tempfile::tempdir().unwrap();
+    let shop = baseline("shop").in_dir(dir.path());
+    let mut random = Seed::new(7).stream("rates");
+    let mut rates = |count: usize, level: f64| {
+        let figures: Vec<f64> = (0..count).map(|_| level * (0.03 * normal(&mut random)).exp()).collect();
+        Runs::default().and_more("throughput", figures)
+    };
+    let saved = shop.save(rates(12, 100.0)).unwrap();
+    let mut verdict =
+        |level: f64| shop.compare_with(&saved, &rates(8, level), &saved.fingerprint, &saved.pace).unwrap().verdict();
+    assert_eq!([60.0, 100.0, 160.0].map(&mut verdict), [Verdict::Regressed, Verdict::Ok, Verdict::Ok]);
+    let other_way = shop.compare(&Runs::of("throughput", [100.0; 8])).unwrap_err();
+    assert!(other_way.kind() == ErrorKind::Config && other_way.what().contains("other way round"), "{other_way}");
+}
+
+#[test]
 fn a_file_of_another_machine_build_or_load_is_refused_by_what_differs() {
     let dir = tempfile::tempdir().unwrap();
     let (checkout, saved) = stored(dir.path());
@@ -84,7 +101,7 @@ fn files_that_cannot_be_used_say_why() {
         error.kind()
     };
     assert_eq!(kind(r#"{"schema": 1}"#), ErrorKind::Refused);
-    assert_eq!(kind(r#"{"schema": 2}"#), ErrorKind::Config);
+    assert_eq!(kind(r#"{"schema": 3}"#), ErrorKind::Config);
     assert_eq!(kind("{}"), ErrorKind::Config);
     assert_eq!(kind("not json"), ErrorKind::Config);
     std::fs::remove_file(checkout.path()).unwrap();
@@ -111,7 +128,7 @@ fn limits_come_from_what_was_normal() {
     let (checkout, saved) = stored(dir.path());
     let worst = saved.runs.figures("p95").unwrap().iter().copied().fold(0.0, f64::max);
     assert_eq!(saved.ceiling("p95", 0.2), Some(worst * 1.2));
-    assert_eq!(saved.ceiling("p99", 0.2), None);
+    assert_eq!((saved.ceiling("p99", 0.2), saved.floor("p95", 0.2)), (None, None));
     // Decimal text may cost the last binary digit.
     let loaded = checkout.load().unwrap().unwrap();
     assert_eq!((&loaded.fingerprint, &loaded.profile_hash), (&saved.fingerprint, &saved.profile_hash));
@@ -182,4 +199,16 @@ fn a_history_that_moved_says_when_and_one_that_did_not_says_nothing() {
     assert_eq!(change_points(&[20.0; 5]), []);
     assert_eq!(change_points(&[f64::NAN; 50]), []);
     assert_eq!(change_points(&[vec![1.0; 20], vec![2.0; 20]].concat()).len(), 1, "without any noise");
+}
+
+#[test]
+fn target_directory_is_found_with_and_without_its_tag() {
+    let root = tempfile::tempdir().unwrap();
+    let exe = |name: &str| root.path().join(name).join("release/deps/bench-0123");
+    let found = |name: &str| super::store::target_dir_of(&exe(name));
+    std::fs::create_dir_all(root.path().join("tagged/release/deps")).unwrap();
+    std::fs::write(root.path().join("tagged/CACHEDIR.TAG"), "").unwrap();
+    assert_eq!(found("tagged"), root.path().join("tagged"));
+    assert_eq!(found("restored"), root.path().join("restored"), "nobody tagged it");
+    assert_eq!(super::store::target_dir_of("/usr/bin/bench".as_ref()), Path::new("target"));
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use harness_core::error::{CoreResult, Error, ErrorKind};
 use harness_props::Outcome;
+use serde::{Deserialize, Serialize};
 
 use super::signflip::{SignFlip, finest};
 
@@ -20,7 +21,8 @@ pub struct Pair {
 }
 
 /// Which direction of a metric is good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Better {
     /// Latency, memory, tokens.
     #[default]

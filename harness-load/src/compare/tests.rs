@@ -51,7 +51,7 @@ fn share_of(label: &str, noise: f64, factor: f64, verdict: Verdict) -> f64 {
     let mut random = Seed::new(20_261_121).stream(&format!("{label} {noise}"));
     let found = (0..rounds()).filter(|_| compared(&mut random, noise, factor).verdict() == verdict).count();
     let share = found as f64 / rounds() as f64;
-    println!("{label} at a noise of {noise}: {found} of {} are {verdict:?} ({share:.4})", rounds());
+    println!("figure: {label} at a noise of {noise}: {found} of {} are {verdict:?} ({share:.4})", rounds());
     share
 }
 

@@ -98,10 +98,10 @@ impl Cell {
     }
 
     #[inline]
-    fn book(&mut self, end: &End, spent: Spent) {
+    fn book(&mut self, end: &End, known_kind: Option<String>, spent: Spent) {
         match end {
             End::Ok => self.ok += 1,
-            End::Error { kind, .. } => *self.errors.entry(kind.clone()).or_default() += 1,
+            End::Error { .. } => *self.errors.entry(known_kind.unwrap_or_default()).or_default() += 1,
             End::Timeout => self.timeouts += 1,
             End::Dropped => self.dropped += 1,
             End::Unfinished => self.unfinished += 1,
@@ -179,14 +179,13 @@ impl Books {
 
     /// Books the end of one slot.
     #[inline]
-    pub(crate) fn book(&mut self, (phase, flow): (usize, usize), due: u64, ended: u64, end: End, spent: Spent) {
-        let is_ok = end == End::Ok;
-        if let End::Error { kind, message } = end {
-            let kind = self.known(kind, &message);
-            self.cells[phase][flow].book(&End::Error { kind, message }, spent);
-        } else {
-            self.cells[phase][flow].book(&end, spent);
-        }
+    pub(crate) fn book(&mut self, (phase, flow): (usize, usize), due: u64, ended: u64, end: &End, spent: Spent) {
+        let is_ok = *end == End::Ok;
+        let known_kind = match end {
+            End::Error { kind, message } => Some(self.known(kind, message)),
+            _ => None,
+        };
+        self.cells[phase][flow].book(end, known_kind, spent);
         let second = self.second(ended);
         second.ok += u64::from(is_ok);
         second.failed += u64::from(!is_ok);
@@ -250,9 +249,10 @@ impl Books {
     }
 
     /// The kind itself while there are few, else [`OTHER`]. Keeps the first message of each.
-    fn known(&mut self, kind: String, message: &str) -> String {
-        let is_new = !self.examples.contains_key(&kind);
-        let kind = if is_new && self.examples.len() >= MOST_KINDS { OTHER.to_owned() } else { kind };
+    #[cold]
+    fn known(&mut self, kind: &str, message: &str) -> String {
+        let is_new = !self.examples.contains_key(kind);
+        let kind = if is_new && self.examples.len() >= MOST_KINDS { OTHER } else { kind }.to_owned();
         let example = || message.chars().take(LONGEST_EXAMPLE).collect();
         self.examples.entry(kind.clone()).or_insert_with(example);
         kind
@@ -304,7 +304,7 @@ mod tests {
         let mut books = Books::new(1, 1);
         let flows = ["browse".to_owned()];
         for _ in 0..3 {
-            books.book((0, 0), 0, 0, End::Ok, spent());
+            books.book((0, 0), 0, 0, &End::Ok, spent());
         }
         books.cells[0][0].picked = 3;
         assert!(books.check_conservation(Some(&[vec![3]]), &flows).is_ok());
@@ -321,7 +321,7 @@ mod tests {
     fn long_runs_keep_a_bounded_number_of_intervals() {
         let mut books = Books::new(1, 1);
         for second in 0..10_000 {
-            books.book((0, 0), second * 1_000_000_000, second * 1_000_000_000, End::Ok, spent());
+            books.book((0, 0), second * 1_000_000_000, second * 1_000_000_000, &End::Ok, spent());
         }
         assert!(books.seconds.len() <= super::MOST_INTERVALS && books.interval == 16, "{}", books.interval);
         assert_eq!(books.seconds.iter().map(|second| second.due).sum::<u64>(), 10_000);
@@ -334,7 +334,7 @@ mod tests {
             let mut books = Books::new(1, 1);
             for (second, response) in responses.iter().enumerate() {
                 let at = second as u64 * 1_000_000_000;
-                books.book((0, 0), at, at, end.clone(), Spent { response: *response * 1_000, ..spent() });
+                books.book((0, 0), at, at, &end, Spent { response: *response * 1_000, ..spent() });
             }
             books.is_steady(0, responses.len() as u64 * 1_000_000_000)
         };
@@ -348,7 +348,7 @@ mod tests {
     fn kinds_beyond_the_most_are_counted_as_other() {
         let mut books = Books::new(1, 1);
         for kind in (0..MOST_KINDS + 10).chain(0..2) {
-            books.book((0, 0), 0, 0, error(kind), spent());
+            books.book((0, 0), 0, 0, &error(kind), spent());
         }
         let cell = &books.cells[0][0];
         assert_eq!((cell.errors.len(), cell.errors["other"], cell.errors["kind 0"]), (MOST_KINDS + 1, 10, 2));

@@ -248,6 +248,15 @@ impl<'p> Driver<'p> {
             }
         }
         self.batch = batch;
+        self.see_who_came_back();
+    }
+
+    /// In a closed loop whoever has ended is due again.
+    #[inline]
+    fn see_who_came_back(&mut self) {
+        if self.source.is_closed_loop() {
+            self.next_due = self.source.next_at();
+        }
     }
 
     /// Cancels what has run into its time limit.
@@ -260,8 +269,9 @@ impl<'p> Driver<'p> {
                 Ok(()) => End::Timeout,
                 Err(failed) => self.failed(failed),
             };
-            self.book_landed(eldest, self.now.max(deadline), end);
+            self.book_landed(eldest, self.now.max(deadline), &end);
         }
+        self.see_who_came_back();
     }
 
     fn first_deadline(&self) -> Option<u64> {
@@ -283,7 +293,7 @@ impl<'p> Driver<'p> {
             if self.next_due.is_none_or(|at| at.saturating_sub(self.shift) > self.now) {
                 break;
             }
-            let Some(mut slot) = self.source.next() else { break };
+            let Some(mut slot) = self.next_due.and_then(|at| self.source.take(at)) else { break };
             slot.at = slot.at.saturating_sub(self.shift);
             slot.picked = self.now;
             self.last_due = slot.at;
@@ -312,7 +322,7 @@ impl<'p> Driver<'p> {
         } else {
             // Whoever is turned away has waited in vain: at least as bad as waiting for the whole time limit.
             let spent = Spent { response: to_nanos(self.plan.limit).max(late), service: None, lateness: late };
-            self.book(slot, slot.picked, End::Dropped, spent);
+            self.book(slot, slot.picked, &End::Dropped, spent);
             self.source.back(slot.picked);
         }
     }
@@ -324,6 +334,7 @@ impl<'p> Driver<'p> {
             let released = self.read_clock();
             self.release(slot, released);
         }
+        self.see_who_came_back();
     }
 
     #[inline]
@@ -392,22 +403,26 @@ impl<'p> Driver<'p> {
 
     #[inline]
     fn land(&mut self, seat: u32, done: u64, ended: Ended) {
-        let end = match ended {
-            Ok(()) => End::Ok,
-            // A classifier or a message that panics is the flow's doing as well.
-            Err(failed) => std::panic::catch_unwind(AssertUnwindSafe(|| self.failed(failed)))
-                .unwrap_or_else(|panic| panicked(&*panic)),
-        };
-        self.book_landed(seat, done, end);
+        match ended {
+            Ok(()) => self.book_landed(seat, done, &End::Ok),
+            Err(failed) => self.land_failed(seat, done, failed),
+        }
+    }
+
+    #[cold]
+    fn land_failed(&mut self, seat: u32, done: u64, failed: Failed) {
+        // A classifier or a message that panics is the flow's doing as well.
+        let end = std::panic::catch_unwind(AssertUnwindSafe(|| self.failed(failed)));
+        self.book_landed(seat, done, &end.unwrap_or_else(|panic| panicked(&*panic)));
     }
 
     #[inline]
-    fn book_landed(&mut self, seat: u32, done: u64, end: End) {
+    fn book_landed(&mut self, seat: u32, done: u64, end: &End) {
         let here = &mut self.seats[seat as usize];
         let Some(Flying { slot, released, sent }) = here.flying.take() else { return };
         let thought = here.shared.take_thought();
         self.free[slot.flow as usize].push(seat);
-        if end == End::Ok
+        if *end == End::Ok
             && let Some(during) = self.ends.iter().position(|end| done < *end)
         {
             self.books.cells[during][slot.flow as usize].completed_in_phase += 1;
@@ -421,21 +436,18 @@ impl<'p> Driver<'p> {
         if self.plan.most.is_none_or(|most| self.taken < most) {
             self.source.back(done);
         }
-        if self.source.is_closed_loop() {
-            self.next_due = self.source.next_at();
-        }
     }
 
     fn book_unfinished(&mut self, slot: Slot) {
         let lateness = slot.picked.saturating_sub(slot.at);
         let spent = Spent { response: self.now.saturating_sub(slot.at), service: None, lateness };
-        self.book(slot, self.now, End::Unfinished, spent);
+        self.book(slot, self.now, &End::Unfinished, spent);
     }
 
     #[inline]
-    fn book(&mut self, slot: Slot, ended: u64, end: End, spent: Spent) {
+    fn book(&mut self, slot: Slot, ended: u64, end: &End, spent: Spent) {
         if !self.watches.is_empty() && self.plan.measured[slot.phase as usize] {
-            let seen = Seen { flow: slot.flow, is_ok: end == End::Ok, end: &end, spent: spent.response };
+            let seen = Seen { flow: slot.flow, is_ok: *end == End::Ok, end, spent: spent.response };
             self.watches.iter_mut().for_each(|watch| watch.note(ended, &seen));
         }
         self.books.book((slot.phase as usize, slot.flow as usize), slot.at, ended, end, spent);
@@ -568,7 +580,7 @@ impl<'p> Driver<'p> {
                         let end = self.failed(failed);
                         let (response, lateness) =
                             (self.now.saturating_sub(flying.slot.at), flying.slot.picked - flying.slot.at);
-                        self.book(flying.slot, self.now, end, Spent { response, service: None, lateness });
+                        self.book(flying.slot, self.now, &end, Spent { response, service: None, lateness });
                     }
                 }
             }

@@ -44,8 +44,9 @@ impl Source {
         }
     }
 
+    /// Takes up what is due next; `at` is what [`Source::next_at`] said.
     #[inline]
-    pub(super) fn next(&mut self) -> Option<Slot> {
+    pub(super) fn take(&mut self, at: u64) -> Option<Slot> {
         match self {
             Self::Open(slots) => slots.next().map(|due| Slot {
                 n: due.n,
@@ -54,7 +55,7 @@ impl Source {
                 flow: due.flow as u32,
                 picked: 0,
             }),
-            Self::Closed(users) => users.next(),
+            Self::Closed(users) => users.take(at),
         }
     }
 
@@ -130,8 +131,7 @@ impl Users {
     }
 
     #[inline]
-    fn next(&mut self) -> Option<Slot> {
-        let at = self.next_at()?;
+    fn take(&mut self, at: u64) -> Option<Slot> {
         if self.waiting.front() == Some(&at) {
             self.waiting.pop_front();
         } else {

@@ -35,11 +35,13 @@
 //! # });
 //! ```
 //!
-//! An SQL target is the same with `sqlx::PgConnection` as its user and a query as its call; there is none ready-made,
-//! since this crate depends on no database driver.
+//! Ready-made are HTTP/1.1 over connections that stay open, Redis commands, calls over WebSocket, and with the feature `sql`
+//! statements of Postgres. Any driver makes a target of one's own: `sqlx::PgConnection` as its user, a query as its call.
 
 mod http;
 mod resp;
+#[cfg(feature = "sql")]
+mod sql;
 mod websocket;
 
 use std::any::Any;
@@ -52,6 +54,8 @@ use crate::engine::{Flow, Iteration, io_kind};
 
 pub use http::{Answer, Http1, Http1Error, HttpRequest};
 pub use resp::{Resp, RespCommand, RespError};
+#[cfg(feature = "sql")]
+pub use sql::{Sql, SqlError, SqlStatement};
 pub use websocket::{WebSocket, WebSocketCall, WebSocketError};
 
 /// Something to send load to, with a state for each user.
@@ -116,6 +120,15 @@ pub(crate) fn known_kind(error: &dyn Any) -> Option<Cow<'static, str>> {
             RespError::Garbage(_) => "garbage".into(),
             // The server's own word comes first: `OOM`, `WRONGTYPE`, `ERR`.
             RespError::Refused(why) => why.split(' ').next().unwrap_or("refused").to_owned().into(),
+        });
+    }
+    #[cfg(feature = "sql")]
+    if let Some(error) = error.downcast_ref::<SqlError>() {
+        return Some(match error {
+            SqlError::Io(error) => io_kind(error).into(),
+            SqlError::Garbage(_) => "garbage".into(),
+            SqlError::Unsupported(_) => "unsupported".into(),
+            SqlError::Refused { state, .. } => format!("sqlstate {state}").into(),
         });
     }
     Some(match error.downcast_ref::<WebSocketError>()? {

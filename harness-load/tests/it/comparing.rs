@@ -45,7 +45,7 @@ async fn equal_work_rarely_alarms_and_slower_work_is_found() {
         alarms += u64::from(verdict(compare("equal"), STEPS).await == Verdict::Regressed);
         found += u64::from(verdict(compare("slower"), STEPS * 115 / 100).await == Verdict::Regressed);
     }
-    println!("{alarms} of {rounds} comparisons of equal work alarmed; +15 % was found in {found} of {rounds}");
+    println!("figure: {alarms} of {rounds} comparisons of equal work alarmed; +15 % was found in {found} of {rounds}");
     // One in a hundred is accepted; four of a hundred happen by chance once in fifty.
     assert!(alarms * 100 <= rounds * 4 + 100, "{alarms} of {rounds}");
     // One round on a busy machine proves only that it runs; a hundred prove the rest.

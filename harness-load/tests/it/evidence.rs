@@ -7,11 +7,11 @@ use std::time::Duration;
 use harness_core::monitor::{Sampler, external};
 use harness_core::slo::{Unit, mebibytes};
 use harness_core::wait::pause;
-use harness_load::baseline::Runs;
+use harness_load::baseline::{Runs, baseline};
 use harness_load::breakpoint::{Capacity, Search};
 use harness_load::{
-    ANY, CoreResult, ErrorKind, Iteration, Load, Rate, mean, millis, p95, per_second, percent, reduction, resource,
-    secs, success_rate, throughput,
+    ANY, CoreResult, ErrorKind, Iteration, Load, LoadRun, Rate, errors, mean, millis, p95, p99, per_second, percent,
+    reduction, resource, secs, success_rate, throughput,
 };
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -201,6 +201,43 @@ async fn runs_become_the_figures_of_a_baseline() {
     assert_eq!(figures.metrics().collect::<Vec<_>>(), ["p95 ask", "mean"]);
     assert_eq!(figures.figures("p95 ask").unwrap()[..2], [20e6, 21e6]);
     let refused: [CoreResult<Runs>; 2] =
-        [Runs::of_loads(&runs, [throughput()]), Runs::of_loads(&runs, [p95("ask").phase("warm-up")])];
+        [Runs::of_loads(&runs, [errors(ANY)]), Runs::of_loads(&runs, [p95("ask").phase("warm-up")])];
     assert_eq!(refused.map(|refused| refused.unwrap_err().kind()), [ErrorKind::Config, ErrorKind::NoEvidence]);
+}
+
+/// Ten in a thousand fail and answers take 20 ms: a normal day.
+async fn day(service: u64, failing: u64) -> LoadRun {
+    let answer = move |iteration: Iteration| async move {
+        pause(millis(service)).await;
+        if iteration.n() % 100 < failing { Err("planted") } else { Ok(()) }
+    };
+    Load::open(per_second(100)).hold(secs(10)).in_flight(100, 0).flow("ask", 1, answer).run().await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_of_a_normal_day_hold_on_one_and_those_below_normal_fire_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut days = Vec::new();
+    for _ in 0..10 {
+        days.push(day(20, 1).await);
+    }
+    let metrics = || [p95("ask"), throughput(), success_rate()];
+    let stored = baseline("normal").in_dir(dir.path()).save(Runs::of_loads(&days, metrics()).unwrap()).unwrap();
+    let gates = |margin: f64| metrics().map(|gate| stored.gate(gate, margin).unwrap());
+    let words = |run: &LoadRun, margin: f64| -> Vec<&str> {
+        run.judge(gates(margin)).unwrap().rows().iter().map(|row| row.outcome.word()).collect()
+    };
+    assert_eq!(words(&days[0], 0.2), ["pass"; 3]);
+    assert_eq!(words(&days[0], 0.0), ["pass"; 3], "the worst stored run is normal itself");
+    assert_eq!(words(&days[0], -0.6), ["fail"; 3], "what is stricter than normal fires on a normal day");
+    // Each fires for its own trouble: slow answers, errors (which are no throughput either).
+    assert_eq!(words(&day(80, 1).await, 0.2), ["fail", "pass", "pass"]);
+    assert_eq!(words(&day(20, 30).await, 0.2), ["pass", "fail", "fail"]);
+    let missing = [(p99("ask"), 0.2, ErrorKind::NoEvidence), (errors(ANY), 0.2, ErrorKind::Config)];
+    for (gate, margin, kind) in missing.into_iter().chain([(p95("ask"), f64::NAN, ErrorKind::Config)]) {
+        assert_eq!(stored.gate(gate, margin).unwrap_err().kind(), kind);
+    }
+    assert_eq!(stored.ceiling("throughput", 0.2), None, "more of it is better");
+    let floor = stored.floor("throughput", 0.2).unwrap();
+    assert!((floor - 0.8 * 99.0).abs() < 1.0, "{floor}");
 }

@@ -111,11 +111,13 @@ async fn lasting_breach_ends_the_run() {
     let (at, why) = run.aborted().unwrap();
     assert!((millis(5_700)..millis(6_200)).contains(&at), "{at:?}");
     assert!(why.contains("p95 over 1 s"), "{why}");
+    let complete = run.complete();
+    assert!(complete.is_no_evidence() && complete.detail().contains("`hold` lasted"), "{complete}");
     let error = run.check([]).unwrap_err();
     assert!(error.kind() == ErrorKind::Assertion && error.what().contains("ended after"), "{error:?}");
     let healthy = Load::open(per_second(200)).hold(secs(5)).gate(gate.clone()).flow("ask", 1, |_| answer(millis(10)));
     let run = healthy.run().await.unwrap();
-    assert!(run.aborted().is_none() && run.check([]).is_ok());
+    assert!(run.aborted().is_none() && run.check([]).is_ok() && run.complete().is_pass(), "{}", run.complete());
     let unwatched =
         Load::open(per_second(200)).hold(secs(2)).flow("ask", 1, |_| answer(millis(10))).run().await.unwrap();
     assert!(unwatched.judge([gate]).unwrap().outcome().is_no_evidence(), "windows are watched while the load runs");
@@ -139,6 +141,7 @@ async fn run_stops_after_so_many() {
     for load in [Load::open(per_second(100)), Load::closed(3).think(Think::Fixed(millis(10)))] {
         let run = load.hold(secs(60)).at_most(25).flow("ask", 1, |_| answer(millis(5))).run().await.unwrap();
         assert_eq!(run.cell("hold", "ask").unwrap().ok, 25);
+        assert!(run.complete().is_no_evidence(), "a minute was asked for: {}", run.complete());
     }
     // Two of three are still out when the drain is over, and one who is back must not keep the run open.
     let answers = async |iteration: Iteration| answer(millis(if iteration.n() == 0 { 1 } else { 50 })).await;

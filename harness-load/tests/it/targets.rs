@@ -147,6 +147,50 @@ async fn redis_commands_count_refusals() {
     assert_eq!(run(RespCommand::new(address, ["PING"])).await.measured(&errors("garbage")).display(), "40");
 }
 
+#[cfg(feature = "sql")]
+#[tokio::test]
+async fn statements_end_by_what_the_server_says() {
+    use harness_load::target::SqlStatement;
+
+    let message = |kind: u8, body: &[u8]| [&[kind][..], &(body.len() as u32 + 4).to_be_bytes(), body].concat();
+    let ready = message(b'Z', b"I");
+    let refused = [message(b'E', b"C23505\0Mthere already\0\0"), ready.clone()].concat();
+    let done = [message(b'2', b""), message(b'C', b"INSERT 0 1\0"), ready.clone()].concat();
+    let (welcome, prepared) = ([message(b'R', &[0; 4]), ready.clone()].concat(), [message(b'1', b""), ready].concat());
+    // Logs anybody in, prepares anything, and then answers every message that ends in `Sync` with these bytes.
+    let answering = |answer: Vec<u8>| {
+        let (welcome, prepared) = (welcome.clone(), prepared.clone());
+        server(move |mut connection| {
+            let (answer, welcome, prepared) = (answer.clone(), welcome.clone(), prepared.clone());
+            async move {
+                let mut startup = vec![0; connection.read_i32().await? as usize - 4];
+                connection.read_exact(&mut startup).await?;
+                connection.get_mut().write_all(&welcome).await?;
+                let mut is_prepared = false;
+                loop {
+                    let kind = connection.read_u8().await?;
+                    let mut body = vec![0; connection.read_i32().await? as usize - 4];
+                    connection.read_exact(&mut body).await?;
+                    if kind == b'S' {
+                        let answer = if is_prepared { &answer } else { &prepared };
+                        connection.get_mut().write_all(answer).await?;
+                        is_prepared = true;
+                    }
+                }
+            }
+        })
+    };
+    let nonsense = b"HTTP/1.1 400".to_vec();
+    for (answer, kind) in [(done, None), (refused, Some("sqlstate 23505")), (nonsense, Some("garbage"))] {
+        let (address, _) = answering(answer).await;
+        let run =
+            run(SqlStatement::new(&format!("postgres://load@{address}"), "insert into t values (1)").unwrap()).await;
+        assert_eq!(ok(&run), if kind.is_none() { 40 } else { 0 }, "{run}");
+        let refused = kind.map(|kind| run.cell("hold", "call").unwrap().errors.get(kind).copied().unwrap_or(0));
+        assert_eq!(refused.unwrap_or(40), 40, "{kind:?}: {run}");
+    }
+}
+
 #[tokio::test]
 async fn websocket_messages_are_answered_one_by_one() {
     let echo = |mut connection: BufReader<TcpStream>| async move {

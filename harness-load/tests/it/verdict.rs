@@ -61,6 +61,24 @@ async fn tail_that_touches_two_of_a_hundred_is_seen_by_p99_only() {
     assert_eq!(word(&run, p95("ask").below(millis(250))), "pass");
 }
 
+/// A benchmark of one hundred consecutive requests: fewer are invalid, and two slow ones are its p99.
+#[tokio::test(start_paused = true)]
+async fn a_hundred_consecutive_requests_have_their_percentiles() {
+    let run = async |requests: u64, slow: u64| {
+        let answer = move |it: Iteration| async move {
+            pause(millis(if it.n() < slow { 150 } else { 40 })).await;
+            Ok::<(), String>(())
+        };
+        Load::closed(1).hold(secs(60)).at_most(requests).flow("ask", 1, answer).run().await.unwrap()
+    };
+    let gate = || p99("ask").below(millis(100)).critical(millis(100)).from_samples(100);
+    for (requests, slow, expected) in [(100, 0, "pass"), (100, 1, "pass"), (100, 2, "fail"), (99, 0, "no evidence")] {
+        assert_eq!(word(&run(requests, slow).await, gate()), expected, "{slow} of {requests} at 150 ms");
+    }
+    let usual = p99("ask").below(millis(100));
+    assert_eq!(word(&run(100, 0).await, usual), "no evidence", "five have to lie beyond it");
+}
+
 #[tokio::test(start_paused = true)]
 async fn throughput_counts_what_completed_in_the_window() {
     for (service, expected) in [(5, "pass"), (12, "degraded"), (25, "fail")] {
