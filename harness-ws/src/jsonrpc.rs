@@ -48,6 +48,12 @@ impl Call {
     }
 }
 
+/// An error that belongs to no request. Over HTTP it may be the body of the status that refuses a notification (2025-11-25,
+/// basic/transports#sending-messages-to-the-server).
+pub(crate) fn refuses_notification(message: &Value) -> bool {
+    message.get("error").is_some() && message.get("id").is_none_or(Value::is_null)
+}
+
 /// True for a reply: an object, or an array of a batch's replies, that is no request and no notification.
 #[must_use]
 pub fn is_reply(message: &Value) -> bool {

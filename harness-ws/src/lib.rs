@@ -44,6 +44,8 @@ mod script;
 pub mod server;
 #[cfg(feature = "client")]
 pub mod sessions;
+#[cfg(feature = "fault")]
+pub mod tap;
 #[cfg(feature = "client")]
 mod ws;
 

@@ -10,7 +10,12 @@ use super::{Batches, Check, Options};
 use crate::jsonrpc::{INVALID_REQUEST, code, means_id};
 
 pub(super) const CHECKS: &[Check] = &[
-    check!("J25", "JSON-RPC 2.0 §6", "a batch is answered by one array with every id once", |o, l| requests(o, l)),
+    check!(
+        "J25",
+        "JSON-RPC 2.0 §6",
+        "a batch is answered by one array with every id once, or refused by -32600 where there are none",
+        |o, l| requests(o, l)
+    ),
     check!("J26", "JSON-RPC 2.0 §6", "a batch of notifications is never answered", |o, l| notifications(o, l)),
     check!("J27", "JSON-RPC 2.0 §6", "an empty batch gives one -32600, not an array", |_o, l| empty(l)),
     check!("J28", "JSON-RPC 2.0 §6", "a batch of three non-requests gives three -32600", |o, l| invalid(o, l)),
@@ -63,10 +68,12 @@ async fn notifications(options: &Options, mut line: Line) -> CoreResult<Verdict>
 
 async fn empty(mut line: Line) -> CoreResult<Verdict> {
     let heard = line.exchange(&["[]".to_owned()], 1).await;
-    let judged = heard.first().and_then(|reply| match code(reply) {
-        Some(INVALID_REQUEST) => Ok("1 error".to_owned()),
-        _ => Err(format!("[] was answered {}", short(reply))),
-    });
+    let judged = match heard.first() {
+        Err(_) if !heard.refused.is_empty() => Ok(format!("status {}", heard.refused[0])),
+        Ok(reply) if code(reply) == Some(INVALID_REQUEST) => Ok("1 error".to_owned()),
+        Ok(reply) => Err(format!("[] was answered {}", short(reply))),
+        Err(why) => Err(why),
+    };
     Ok(line.verdict(outcome(judged)))
 }
 

@@ -7,8 +7,8 @@ use harness_props::Outcome;
 use serde_json::Value;
 
 use super::Options;
-use crate::jsonrpc::{Call, is_reply, means_id};
-use crate::mcp::{Channel, Target};
+use crate::jsonrpc::{Call, is_reply, means_id, refuses_notification};
+use crate::mcp::{Channel, Target, refused_by_status};
 use crate::ws::End;
 
 /// Ids of fences: far from those the checks use.
@@ -30,8 +30,12 @@ pub(super) struct Heard {
     pub(super) replies: Vec<Value>,
     /// Messages that are not JSON.
     pub(super) unreadable: usize,
+    /// Over HTTP each message is answered by a status, and a notification may be refused by it.
+    pub(super) over_http: bool,
     /// Whether the fence was answered.
     pub(super) alive: bool,
+    /// Statuses by which alone frames were refused, over HTTP.
+    pub(super) refused: Vec<u16>,
     /// How the stream ended meanwhile.
     pub(super) end: Option<End>,
 }
@@ -91,7 +95,7 @@ impl Line {
     ///
     /// The fence alone does not end the waiting while replies are due, since a server may answer out of order.
     pub(super) async fn exchange(&mut self, frames: &[String], due: usize) -> Heard {
-        let mut heard = Heard::default();
+        let mut heard = Heard { over_http: self.channel.is_http(), ..Heard::default() };
         let deadline = Instant::now() + self.limit;
         let fence = Value::from(self.next_fence);
         self.next_fence += 1;
@@ -102,12 +106,14 @@ impl Line {
                 break;
             }
         }
-        while !heard.alive || heard.replies.len() < due {
+        while !heard.alive || heard.replies.len() + heard.refused.len() < due {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.channel.receive(left).await {
                 Ok(text) => heard.take(&text, &fence),
                 // Over HTTP a POST may end without a message, and the others go on.
-                Err(error) if error.kind() == ErrorKind::Protocol && self.channel.is_http() => {}
+                Err(error) if error.kind() == ErrorKind::Protocol && self.channel.is_http() => {
+                    heard.refused.extend(refused_by_status(&error));
+                }
                 Err(error) => {
                     if error.kind() != ErrorKind::Timeout {
                         heard.end = End::of(&error).cloned().or(heard.end);
@@ -155,7 +161,8 @@ impl Heard {
 
     /// Nothing came before the fence was answered.
     pub(super) fn silence(&self, what: &str) -> Outcome {
-        match (self.replies.first(), &self.end) {
+        let answer = self.replies.iter().find(|reply| !(self.over_http && refuses_notification(reply)));
+        match (answer, &self.end) {
             (Some(reply), _) => Outcome::fail(format!("{what} was answered: {}", short(reply))),
             (None, Some(end)) => Outcome::no_evidence(format!("silence is not shown: {end}")),
             (None, None) if self.unreadable > 0 => Outcome::fail(format!("{what} was answered by what is not JSON")),

@@ -224,10 +224,15 @@ async fn error_shape(options: &Options, mut line: Line) -> CoreResult<Verdict> {
 }
 
 /// Every frame is answered by an error with one of these codes.
+///
+/// Over HTTP what is no request may be refused by its status alone: the body of such an answer may be empty (2025-11-25,
+/// basic/transports#sending-messages-to-the-server).
 pub(super) async fn refused(mut line: Line, frames: Vec<String>, codes: &[i64]) -> CoreResult<Verdict> {
+    let is_no_request = codes.iter().any(|code| [PARSE_ERROR, INVALID_REQUEST].contains(code));
     for frame in &frames {
         let heard = line.exchange(std::slice::from_ref(frame), 1).await;
         let witness = match heard.first() {
+            Err(_) if is_no_request && !heard.refused.is_empty() => None,
             Err(why) => Some(why),
             Ok(reply) if code(reply).is_some_and(|code| codes.contains(&code)) => None,
             Ok(reply) => Some(format!("answered {}", short(reply))),
@@ -271,6 +276,10 @@ async fn null_id(options: &Options, mut line: Line) -> CoreResult<Verdict> {
     for frame in [BROKEN_JSON, "1"] {
         let heard = line.exchange(&[frame.to_owned()], 1).await;
         match heard.first() {
+            Err(_) if !heard.refused.is_empty() => {
+                let why = format!("{frame} was refused by status {} without an error", heard.refused[0]);
+                return Ok(line.verdict(Outcome::not_applicable(why)));
+            }
             Err(why) => return Ok(line.verdict(Outcome::no_evidence(format!("{frame}: {why}")))),
             Ok(reply) => match reply.get("id") {
                 Some(Value::Null) => {}

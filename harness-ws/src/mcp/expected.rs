@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use harness_core::{CoreResult, Error, ErrorKind};
+use harness_props::Outcome;
 
 use crate::findings::Findings;
 
@@ -55,6 +56,16 @@ impl Expected {
         Self::parse(&text)
     }
 
+    /// The file that these findings would agree with: a line for each check that failed, missed its target or could not be
+    /// judged, with its rule and the section where that stands.
+    #[must_use]
+    pub fn text(findings: &Findings) -> String {
+        let deviating = findings.list().iter().filter_map(|finding| Some((finding, deviation(&finding.outcome)?)));
+        deviating
+            .map(|(finding, what)| format!("{}  {what}: {} ({})\n", finding.id, finding.rule, finding.source))
+            .collect()
+    }
+
     /// The numbers of the checks that are expected to fail.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
         self.reasons.keys().map(String::as_str)
@@ -70,11 +81,10 @@ impl Expected {
         let mut wrong = Vec::new();
         for finding in findings.list() {
             let outcome = &finding.outcome;
-            // What is known not to be answered at all leaves its neighbours without evidence: they are known too.
-            let red = outcome.is_fail() || outcome.is_no_evidence() || outcome.word() == "degraded";
-            match (red, self.reasons.get(finding.id)) {
-                (true, None) if outcome.is_fail() => wrong.push(format!("unexpected: {finding}")),
-                (false, Some(reason)) => {
+            match (deviation(outcome), self.reasons.get(finding.id)) {
+                // What could not be judged is missing evidence, which is said below.
+                (Some(_), None) if !outcome.is_no_evidence() => wrong.push(format!("unexpected: {finding}")),
+                (None, Some(reason)) => {
                     wrong.push(format!("stale: {} is `{}` now ({reason})", finding.id, outcome.word()));
                 }
                 _ => {}
@@ -99,6 +109,17 @@ impl Expected {
             return Err(error.tried(format!("{judged} executed, {} needed", findings.needed())));
         }
         Ok(())
+    }
+}
+
+/// In which way a check did not pass. What is known not to be answered at all leaves its neighbours without evidence: they
+/// are known too.
+fn deviation(outcome: &Outcome) -> Option<&'static str> {
+    match outcome {
+        Outcome::Fail { .. } => Some("broken"),
+        Outcome::Degraded { .. } => Some("wish not met"),
+        Outcome::NoEvidence { .. } => Some("cannot be judged"),
+        Outcome::Pass { .. } | Outcome::NotApplicable { .. } => None,
     }
 }
 
@@ -136,6 +157,11 @@ mod tests {
                 ErrorKind::Assertion,
                 "unexpected: A3",
             ),
+            (
+                vec![("A1", fail.clone()), ("A2", fail.clone()), ("A3", Outcome::degraded("d"))],
+                ErrorKind::Assertion,
+                "unexpected: A3",
+            ),
             (vec![("A1", pass), ("A2", fail.clone())], ErrorKind::Assertion, "stale: A1"),
             (vec![("A1", fail.clone())], ErrorKind::Assertion, "stale: there is no check A2"),
             (vec![("A1", fail.clone()), ("A2", fail), ("A3", Outcome::no_evidence("x"))], ErrorKind::NoEvidence, "A3"),
@@ -144,6 +170,20 @@ mod tests {
             assert!(error.kind() == kind && format!("{error:?}").contains(said), "{error:?}");
         }
         assert_eq!(Expected::default().judge(&findings(&[])).unwrap_err().kind(), ErrorKind::NoEvidence);
+    }
+
+    #[test]
+    fn text_of_findings_is_the_file_they_agree_with() {
+        let found = findings(&[
+            ("A1", Outcome::fail("w")),
+            ("A2", Outcome::pass("1")),
+            ("A3", Outcome::degraded("d")),
+            ("A4", Outcome::no_evidence("x")),
+            ("A5", Outcome::not_applicable("y")),
+        ]);
+        let text = Expected::text(&found);
+        assert_eq!(text, "A1  broken: r (s)\nA3  wish not met: r (s)\nA4  cannot be judged: r (s)\n");
+        assert!(Expected::parse(&text).unwrap().judge(&found).is_ok());
     }
 
     #[test]

@@ -21,10 +21,14 @@
 //! Two eras: up to 2025-11-25 a session begins with `initialize`; from 2026-07-28 on there is none, every request carries
 //! `_meta`, and `server/discover` says what the server is. WebSocket is not an official transport in either.
 //!
-//! What it does not do: OAuth flows, resuming HTTP streams of a session, tasks.
+//! A stream of a session over HTTP that breaks off before its reply is taken up again by its last event id, as late as the
+//! server wants it ([`Mcp::resumed`]).
+//!
+//! What it does not do: OAuth flows, tasks.
 
 mod channel;
 mod expected;
+mod posts;
 mod profile;
 mod replay;
 mod session;
@@ -34,14 +38,15 @@ mod typed;
 use serde_json::Value;
 
 pub(crate) use self::channel::{Channel, handshake};
+pub(crate) use self::posts::refused_by_status;
 pub(crate) use self::session::{initialize_params, meta_key, stateless_meta};
 pub use self::{
     channel::Target,
     expected::Expected,
-    profile::{Profile, Role, Version},
+    profile::{Idle, Profile, Role, SecondSocket, Version},
     replay::{Replay, replay},
     session::{Mcp, McpReply, RequestId, ServerFacts},
-    stub::{HttpTurn, McpStub, Script, Turn, serve_stdio},
+    stub::{EventTurn, HttpTurn, McpStub, Script, StubEvent, Turn, serve_stdio},
     typed::{Prompt, Resource, Tool, ToolResult},
 };
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use harness_core::{CoreResult, Error, ErrorKind};
 use serde_json::{Value, json};
@@ -151,6 +152,28 @@ impl Role {
     }
 }
 
+/// What becomes of a WebSocket on which nothing is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Idle {
+    /// It is kept alive: a ping comes within this time, and the conversation goes on.
+    Pinged(Duration),
+    /// It is left by a close frame after this time, and not before.
+    Closed(Duration),
+}
+
+/// What becomes of a second WebSocket that shows the id of a session which has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SecondSocket {
+    /// It is refused, by a status of 400 to 499 or by a close frame, and the first one goes on.
+    Refused,
+    /// It takes over: what the session keeps goes along, and the first one is left by a close frame.
+    TakesOver,
+    /// Both speak in the same session, each answered on its own socket.
+    Shares,
+}
+
 /// What a server is measured against. Always named in results: nothing here is an official certificate.
 ///
 /// ```
@@ -173,6 +196,8 @@ pub struct Profile {
     pub(crate) batches: Batches,
     pub(crate) subprotocol: Option<String>,
     pub(crate) largest_message: Option<usize>,
+    pub(crate) idle: Option<Idle>,
+    pub(crate) second_socket: Option<(String, SecondSocket)>,
     roles: BTreeMap<Role, Call>,
     pub(crate) client_capabilities: Value,
 }
@@ -188,6 +213,8 @@ impl Profile {
             batches,
             subprotocol: None,
             largest_message: None,
+            idle: None,
+            second_socket: None,
             roles: BTreeMap::new(),
             client_capabilities: json!({}),
         }
@@ -247,6 +274,19 @@ impl Profile {
     /// with code 1009 (RFC 6455, section 7.4.1). Nothing is demanded unless told.
     pub fn largest_message(mut self, octets: usize) -> Self {
         self.largest_message = Some(octets);
+        self
+    }
+
+    /// What the server does with a WebSocket on which nothing is said. Nothing is demanded unless told.
+    pub fn idle(mut self, idle: Idle) -> Self {
+        self.idle = Some(idle);
+        self
+    }
+
+    /// What the server does with a second WebSocket that shows the id of a session, as its welcome told it, in this header of
+    /// the handshake. Nothing is demanded unless told; it goes with [`Profile::requires_welcome`].
+    pub fn second_socket(mut self, header: impl Into<String>, rule: SecondSocket) -> Self {
+        self.second_socket = Some((header.into(), rule));
         self
     }
 

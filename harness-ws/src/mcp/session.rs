@@ -8,6 +8,7 @@ use harness_core::{CoreResult, Error, ErrorKind};
 use serde_json::{Value, json};
 
 use super::channel::{Channel, Target};
+use super::posts::refused_by_status;
 use super::profile::{Profile, Version};
 use crate::conformance::WelcomeFrame;
 use crate::jsonrpc::is_reply;
@@ -236,6 +237,13 @@ impl Mcp {
         &self.asked
     }
 
+    /// How often a stream of events broke off before its reply came and was taken up again by its last event id (HTTP, era of
+    /// sessions).
+    #[must_use]
+    pub fn resumed(&self) -> usize {
+        self.channel.resumed()
+    }
+
     /// Adds a member to `_meta` of every request from now on, such as `traceparent`.
     pub fn meta(&mut self, name: impl Into<String>, value: impl Into<Value>) {
         self.meta.insert(name.into(), value.into());
@@ -401,6 +409,33 @@ impl Mcp {
             }
             return Ok(message);
         }
+    }
+
+    /// What comes until a fence is answered; over HTTP, where streams are not ordered against each other, until so many messages
+    /// that fit have come or half the limit is over. For what has to come: what has to stay away is shown by a fence.
+    pub(crate) async fn gather(&mut self, most: usize, fits: impl Fn(&Value) -> bool) -> CoreResult<Vec<Value>> {
+        let mut heard = self.fence().await?;
+        let deadline = Instant::now() + self.limit / 2;
+        while self.channel.is_http() && heard.iter().filter(|message| fits(message)).count() < most {
+            match self.next(deadline).await {
+                Ok(message) => heard.push(message),
+                Err(error) if error.kind() == ErrorKind::Timeout => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(heard)
+    }
+
+    /// The status by which alone the server refused what was sent last and awaits no reply; over HTTP only, where that is known
+    /// as soon as it was sent.
+    pub(crate) async fn refused_status(&mut self) -> Option<u16> {
+        while self.channel.is_http() {
+            match self.next(Instant::now()).await {
+                Ok(message) => self.keep(message),
+                Err(error) => return refused_by_status(&error),
+            }
+        }
+        None
     }
 
     fn keep(&mut self, message: Value) {

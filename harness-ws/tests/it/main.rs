@@ -3,6 +3,7 @@
 mod conformance;
 mod connect;
 mod conversation;
+mod damaged;
 mod defective;
 mod endings;
 mod events;
@@ -10,11 +11,17 @@ mod exchange;
 mod mcp;
 mod mcp_defects;
 mod mcp_memory;
+mod mcp_resume;
+mod mcp_sockets;
+mod mcp_stateless_defects;
+mod mcp_status;
 mod mcp_transports;
 mod rfc6455;
 mod scripts;
 mod server;
 mod sessions;
 mod silence;
+#[cfg(feature = "fault")]
+mod taps;
 mod third_party;
 mod wire;

@@ -11,8 +11,9 @@ use harness_ws::mcp::{Expected, Mcp, McpStub, Profile, Script, Target, Version, 
 use harness_ws::{ErrorKind, Findings, Result};
 use serde_json::json;
 
-use crate::mcp_defects::{Defect, Planted, SESSIONS, STATELESS, answer};
+use crate::mcp_defects::{Defect, Planted, SESSIONS, answer};
 use crate::mcp_memory::remembering;
+use crate::mcp_stateless_defects::STATELESS;
 
 pub(crate) fn scope() -> Scope {
     Scope::default().limit(Duration::from_millis(1500)).strict()

@@ -110,7 +110,7 @@ async fn judge(script: Script, profile: &Profile, scope: &Scope, address: fn(&Mc
 /// Each flaw meets all checks of the transports; it has to fail its own and no other.
 async fn escapes(flaws: &'static [Flaw], version: Version, address: fn(&McpStub) -> String) -> Vec<String> {
     let profile = Profile::new(version);
-    let ids: Vec<String> = (1..=17).map(|n| format!("T{n:02}")).chain((2..=9).map(|n| format!("W{n:02}"))).collect();
+    let ids: Vec<String> = (1..=23).map(|n| format!("T{n:02}")).chain((2..=11).map(|n| format!("W{n:02}"))).collect();
     let (profile, scope) = (&profile, &scope().only(ids));
     let runs = flaws.iter().map(|(check, flaw)| async move {
         let findings = judge(Script::new(version).tamper_http(flaw), profile, scope, address).await;

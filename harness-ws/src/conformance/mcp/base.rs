@@ -35,6 +35,11 @@ async fn said_to(cx: &mut Cx, text: String) -> Result<Vec<Value>, Miss> {
     let id = message.get("id").filter(|id| id.is_string() || id.is_u64()).filter(|_| message["method"].is_string());
     cx.a.send_raw(text).await?;
     let mut said = Vec::new();
+    if id.is_none()
+        && let Some(status) = cx.a.refused_status().await
+    {
+        said.push(json!({"status": status}));
+    }
     if let Some(id) = id {
         let deadline = std::time::Instant::now() + cx.limit / 2;
         said.extend(
@@ -53,8 +58,11 @@ fn served(said: &[Value]) -> Option<&Value> {
 async fn refused(cx: &mut Cx, text: String, codes: &[i64]) -> Judged {
     let said = said_to(cx, text.clone()).await?;
     let refusal = said.iter().find_map(|message| message["error"]["code"].as_i64());
-    match refusal {
-        Some(code) if codes.contains(&code) => Ok(format!("{code}")),
+    // Over HTTP what is no request may be refused by its status alone.
+    let status = said.iter().find_map(|message| message["status"].as_u64());
+    match (refusal, status) {
+        (Some(code), _) if codes.contains(&code) => Ok(format!("{code}")),
+        (None, Some(status)) => Ok(format!("status {status}")),
         _ => broken!(
             "{} was answered by {:?}",
             text.chars().take(120).collect::<String>(),

@@ -8,6 +8,7 @@ mod features;
 mod headers;
 mod isolation;
 mod lifecycle;
+mod resume;
 mod socket;
 mod stateless;
 mod tools;
@@ -297,6 +298,7 @@ pub async fn mcp(target: &Target, profile: &Profile, scope: &Scope) -> CoreResul
         stateless::CHECKS,
         transport::CHECKS,
         headers::CHECKS,
+        resume::CHECKS,
         socket::CHECKS,
     ];
     let (wanted, known) = (all.into_iter().flatten().filter(|check| scope.wants(check.id)), facts.as_ref());

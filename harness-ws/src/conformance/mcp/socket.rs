@@ -2,16 +2,18 @@
 //!
 //! WebSocket is no official transport of MCP, so that these rules are those of RFC 6455 and of the profile.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use harness_core::ErrorKind;
 use harness_core::client::Http;
+use harness_core::wait::seconds;
 use serde_json::{Value, json};
 
+use super::transport::ends;
 use super::{Cx, Judged, Miss, Need, broken, checks, text_of};
 use crate::conformance::WelcomeFrame;
 use crate::jsonrpc::is_reply;
-use crate::mcp::{Role, Target, brief, handshake};
+use crate::mcp::{Idle, Mcp, Role, SecondSocket, Target, brief, handshake};
 use crate::ws::codec::{Frame, Heard};
 use crate::ws::{Connect, End, Refusal, Wire};
 
@@ -24,6 +26,8 @@ checks! {
     "W07" Both Must "basic/transports#custom-transports" "WebSocket: a GET without an upgrade gives a 4xx" Greeted Need::Nothing => plain_get;
     "W08" Both Must "basic/transports#custom-transports" "WebSocket: a message over the limit of the profile is refused by close 1009" Greeted Need::Nothing => oversized;
     "W09" Sessions Must "basic/lifecycle#shutdown" "WebSocket: who comes again has a new session with nothing of the old one" Greeted Need::Nothing => again;
+    "W10" Both Should "basic/transports#custom-transports" "WebSocket: an idle connection is pinged, or left by a close frame, as the profile says" Greeted Need::Nothing => idle;
+    "W11" Sessions Must "basic/transports#custom-transports" "WebSocket: a second socket of a session is refused, takes over or shares, as the profile says" Greeted Need::Nothing => second_socket;
 }
 
 /// The handshake of this target without a subprotocol, or why there is none.
@@ -223,4 +227,110 @@ async fn again(cx: &mut Cx) -> Judged {
         broken!("the new session knows what the old one kept");
     }
     Ok("1 connection after another".to_owned())
+}
+
+/// What a connection on which nothing is said comes to: a ping or its end, and when.
+async fn first_sign(wire: &mut Wire, patience: Duration) -> Result<(Result<(), End>, Duration), Miss> {
+    let begun = Instant::now();
+    loop {
+        match wire.hear_within(patience.saturating_sub(begun.elapsed())).await {
+            Ok(Heard::Ping(_)) => return Ok((Ok(()), begun.elapsed())),
+            Ok(Heard::Close { code, reason }) => {
+                let end = End::Close { code: code.unwrap_or(1005), reason };
+                return Ok((Err(end), begun.elapsed()));
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::Timeout => {
+                broken!("neither a ping nor a close frame came within {}", seconds(begun.elapsed()));
+            }
+            Err(error) => match End::of(&error) {
+                Some(end) => return Ok((Err(end.clone()), begun.elapsed())),
+                None => return Err(error.into()),
+            },
+        }
+    }
+}
+
+async fn idle(cx: &mut Cx) -> Judged {
+    let Some(rule) = cx.profile.idle else {
+        return Err(Miss::Elsewhere("the profile says nothing of an idle connection".to_owned()));
+    };
+    let mut wire = wire(cx).await?;
+    let (Idle::Pinged(after) | Idle::Closed(after)) = rule;
+    let (sign, took) = first_sign(&mut wire, after + cx.limit).await?;
+    match (rule, sign) {
+        (Idle::Pinged(_), Ok(())) => {
+            wire.send_text(&known(cx, "after-the-ping")).await?;
+            reply(&mut wire, "after-the-ping", cx).await?;
+            Ok(format!("a ping after {}", seconds(took)))
+        }
+        // The server began to wait a little earlier than this side.
+        (Idle::Closed(_), Err(End::Close { code, .. })) if took >= after.mul_f64(0.9) => {
+            Ok(format!("closed with {code} after {}", seconds(took)))
+        }
+        (Idle::Closed(_), Ok(())) => broken!("a ping came after {} in place of the close frame", seconds(took)),
+        (_, Err(end)) => broken!("the connection ended after {}: {end}", seconds(took)),
+    }
+}
+
+/// A second socket of this check's session; `None` when it is refused.
+async fn joined(cx: &Cx, header: &str, session: &str) -> Result<Option<Mcp>, Miss> {
+    let target = cx.target.clone().header(header, session);
+    let mut second = match Mcp::open(&target, &cx.profile, cx.limit).await {
+        Ok(second) => second,
+        Err(error) => {
+            let refused = ends(&error).any(|end| match end {
+                End::HandshakeRejected(refusal) => (400..500).contains(&refusal.status),
+                End::Close { .. } => true,
+                _ => false,
+            });
+            return if refused { Ok(None) } else { Err(error.into()) };
+        }
+    };
+    if second.session_id().as_deref() != Some(session) {
+        broken!("the second socket was let into another session: {:?}", second.session_id());
+    }
+    second.fence().await?;
+    Ok(Some(second))
+}
+
+async fn second_socket(cx: &mut Cx) -> Judged {
+    if !matches!(cx.target, Target::Ws { .. }) {
+        return Err(elsewhere());
+    }
+    let Some((header, rule)) = cx.profile.second_socket.clone() else {
+        return Err(Miss::Elsewhere("the profile says nothing of a second socket".to_owned()));
+    };
+    let Some(session) = cx.a.session_id() else {
+        return Err(Miss::Unknown("the server names no session: the profile has to require a welcome".to_owned()));
+    };
+    let remembers = cx.has_tool(Role::Remember) && cx.has_tool(Role::Recall);
+    if remembers {
+        cx.play(Role::Remember, "second", "canary-of-both").await?;
+    }
+    let second = joined(cx, &header, &session).await?;
+    if rule == SecondSocket::TakesOver && second.is_some() {
+        let Some(first) = cx.a.channel.ws() else { return Err(elsewhere()) };
+        match first.expect_end().await {
+            Ok(End::Close { .. }) => {}
+            Ok(end) => broken!("the first socket was not left by a close frame: {end}"),
+            Err(error) => broken!("the first socket is still there beside the second one: {error}"),
+        }
+    } else if let Err(error) = cx.a.fence().await {
+        broken!("the first socket ended when a second one came: {error}");
+    }
+    let mut second = match (rule, second) {
+        (SecondSocket::Refused, None) => return Ok("1 socket refused".to_owned()),
+        (SecondSocket::Refused, Some(_)) => broken!("a second socket of the session was let in"),
+        (_, None) => broken!("a second socket of the session was refused"),
+        (_, Some(second)) => second,
+    };
+    if remembers {
+        let call = cx.profile.role(Role::Recall, "second", "");
+        let found = second.call(&call.method, call.params).await?;
+        if !found.result().map(text_of).unwrap_or_default().contains("canary-of-both") {
+            broken!("the second socket does not know what the session keeps: {}", brief(found.message()));
+        }
+    }
+    Ok("2 sockets".to_owned())
 }

@@ -107,12 +107,17 @@ async fn pages(cx: &mut Cx) -> Judged {
     broken!("there is no end after {MOST} pages")
 }
 
-async fn bogus_cursor(cx: &mut Cx) -> Judged {
-    let reply = cx.a.call("tools/list", json!({"cursor": "never-given-by-you"})).await?;
+/// Asks for what has to be refused by -32602.
+pub(super) async fn invalid_params(cx: &mut Cx, method: &str, params: Value) -> Judged {
+    let reply = cx.a.call(method, params).await?;
     match reply.error_code() {
-        Some(INVALID_PARAMS) => Ok("1 cursor".to_owned()),
-        _ => broken!("it was answered by {}", brief(reply.message())),
+        Some(INVALID_PARAMS) => Ok("1 call".to_owned()),
+        _ => broken!("-32602 was expected: {}", brief(reply.message())),
     }
+}
+
+async fn bogus_cursor(cx: &mut Cx) -> Judged {
+    invalid_params(cx, "tools/list", json!({"cursor": "never-given-by-you"})).await
 }
 
 fn part_fits(part: &Value) -> bool {
@@ -172,11 +177,7 @@ async fn control_characters(cx: &mut Cx) -> Judged {
 }
 
 async fn unknown_tool(cx: &mut Cx) -> Judged {
-    let reply = cx.a.call("tools/call", json!({"name": "harness-no-such-tool", "arguments": {}})).await?;
-    match reply.error_code() {
-        Some(INVALID_PARAMS) => Ok("1 call".to_owned()),
-        _ => broken!("it was answered by {}", brief(reply.message())),
-    }
+    invalid_params(cx, "tools/call", json!({"name": "harness-no-such-tool", "arguments": {}})).await
 }
 
 async fn missing_argument(cx: &mut Cx) -> Judged {

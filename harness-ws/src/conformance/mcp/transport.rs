@@ -32,7 +32,7 @@ pub(super) fn over_http(cx: &Cx) -> Result<(Http, String), Miss> {
 }
 
 /// A POST with the headers that are always due.
-fn post(http: &Http, path: &str, session: Option<&str>, message: &Value) -> Call {
+pub(super) fn post(http: &Http, path: &str, session: Option<&str>, message: &Value) -> Call {
     let call = http.request(Method::POST, path).json(message).header("accept", "application/json, text/event-stream");
     match session {
         Some(session) => call.header("mcp-session-id", session),
@@ -192,14 +192,19 @@ async fn no_credentials(cx: &mut Cx) -> Judged {
     Ok("2 conversations".to_owned())
 }
 
+/// How the stream under an error ended, or that it was refused, wherever it stands among the causes.
+pub(super) fn ends(error: &Error) -> impl Iterator<Item = &End> {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    causes.filter_map(|error| error.downcast_ref::<End>())
+}
+
 /// Status 401 or 403, or a close frame that says so.
 fn refuses(error: &Error) -> bool {
-    let sources = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-    let ends = sources.filter_map(|error| error.downcast_ref::<End>()).any(|end| match end {
+    let refused = ends(error).any(|end| match end {
         End::HandshakeRejected(refusal) => matches!(refusal.status, 401 | 403),
         End::Close { code, .. } => matches!(code, 1008 | 3000 | 3003 | 4000..=4999),
         _ => false,
     });
     // Over HTTP the status stands in the sentence.
-    ends || ["status 401", "status 403"].iter().any(|status| error.to_string().contains(status))
+    refused || ["status 401", "status 403"].iter().any(|status| error.to_string().contains(status))
 }

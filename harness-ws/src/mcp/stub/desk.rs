@@ -72,6 +72,11 @@ impl Desk {
         }
     }
 
+    /// Whether a stream begins with an event that tells an id and nothing else (from 2025-11-25 on).
+    pub(super) fn primes_streams(&self) -> bool {
+        self.version >= Version::V2025_11_25
+    }
+
     /// What is said to a text.
     pub(super) fn hear(&mut self, text: &str) -> Vec<Value> {
         let mut said = Vec::new();

@@ -10,6 +10,7 @@ use tokio::sync::broadcast;
 use tokio_tungstenite::tungstenite::http::StatusCode;
 
 use super::desk::Desk;
+use super::streams::{Place, Streams};
 use super::{House, HttpTurn, unguessable};
 use crate::jsonrpc::METHOD_NOT_FOUND;
 use crate::mcp::meta_key;
@@ -34,8 +35,18 @@ struct Session {
     desk: Mutex<Desk>,
     /// What each request of the era without sessions is called inside, by its id: clients use the same ones.
     names: Mutex<HashMap<String, String>>,
-    /// Replies of this session, each for whoever waits for its id.
+    /// What is said in the era without sessions, each for whoever waits for its id.
     replies: broadcast::Sender<String>,
+    /// Streams of the era of sessions.
+    streams: Streams,
+}
+
+/// What a request is let in for.
+enum Admitted {
+    /// A message; for a new session with the header that tells its name.
+    Post(Arc<Session>, Option<Header>),
+    /// The rest of a stream that broke off.
+    Resume(Arc<Session>, Place, String),
 }
 
 struct Request {
@@ -94,6 +105,13 @@ impl Request {
         serde_json::from_str(&self.body).unwrap_or_default()
     }
 
+    /// The id under which a reply is due, if the body is a request.
+    fn awaited(&self) -> Option<Value> {
+        let message = self.message();
+        message.get("method")?;
+        message.get("id").filter(|id| id.is_string() || id.is_i64() || id.is_u64()).cloned()
+    }
+
     /// What a POST of every version has to say of itself.
     fn check_types(&self) -> Result<(), Head> {
         let accepts = self.header("accept").unwrap_or_default();
@@ -135,12 +153,16 @@ impl Posts {
         let Some(request) = read(&mut socket).await else { return };
         match self.admit(&request) {
             Err(head) => self.say(&mut socket, &request, head).await,
-            Ok((session, given)) => self.post(socket, &request, &session, given).await,
+            Ok(Admitted::Post(session, None)) if Arc::ptr_eq(&session, &self.common) => {
+                self.post(socket, &request, &session).await;
+            }
+            Ok(Admitted::Post(session, given)) => self.post_in_session(socket, &request, &session, given).await,
+            Ok(Admitted::Resume(session, place, shown)) => self.resume(socket, &request, &session, place, shown).await,
         }
     }
 
-    /// The session that a POST is for and the header that tells a new one its name, or what is said in place of an answer.
-    fn admit(&self, request: &Request) -> Result<(Arc<Session>, Option<Header>), Head> {
+    /// What a request is let in for, or what is said in place of an answer.
+    fn admit(&self, request: &Request) -> Result<Admitted, Head> {
         if let Some(status) = self.house.refuses(|name| request.headers.get(name).cloned()) {
             return Err(Head::new(status));
         }
@@ -152,53 +174,92 @@ impl Posts {
             ("DELETE", Some(id)) if !stateless => {
                 return Err(Head::new(if sessions.remove(id).is_some() { 200 } else { 404 }));
             }
+            ("GET", Some(id)) if !stateless && request.header("last-event-id").is_some() => {
+                let session = sessions.get(id).ok_or_else(|| Head::new(404))?;
+                let shown = request.header("last-event-id").unwrap_or_default().to_owned();
+                let place = session.streams.find(&shown).filter(|_| self.house.script.event_ids);
+                let place = place.ok_or_else(|| Head::new(400))?;
+                return Ok(Admitted::Resume(Arc::clone(session), place, shown));
+            }
             _ => return Err(Head::new(405).with("Allow", "POST, DELETE")),
         }
         request.check_types()?;
         if stateless {
             request.check_mirrors()?;
-            return Ok((Arc::clone(&self.common), None));
+            return Ok(Admitted::Post(Arc::clone(&self.common), None));
         }
         if request.header("mcp-protocol-version").is_some_and(|version| Version::parse(version).is_none()) {
             return Err(Head::new(400));
         }
         match request.header("mcp-session-id") {
-            Some(id) => sessions.get(id).map(|session| (Arc::clone(session), None)).ok_or_else(|| Head::new(404)),
+            Some(id) => {
+                let session = sessions.get(id).ok_or_else(|| Head::new(404))?;
+                Ok(Admitted::Post(Arc::clone(session), None))
+            }
             None if request.message()["method"] == "initialize" => {
                 let session = Session::new(&self.house);
                 let number = session.desk.lock().unwrap_or_else(PoisonError::into_inner).session;
                 let id = (self.house.script.session_ids)(number);
                 sessions.insert(id.clone(), Arc::clone(&session));
-                Ok((session, Some(("Mcp-Session-Id".to_owned(), id))))
+                Ok(Admitted::Post(session, Some(("Mcp-Session-Id".to_owned(), id))))
             }
             None => Err(Head::new(400)),
         }
     }
 
-    async fn post(&self, mut socket: TcpStream, request: &Request, session: &Session, given: Option<Header>) {
-        let stateless = self.house.script.version.is_stateless();
-        let message = request.message();
-        let mut replies = session.replies.subscribe();
-        let (body, inside) =
-            if stateless { session.rename(&message, &request.body) } else { (request.body.clone(), None) };
-        let said = session.turn(&self.house, &body);
-        let readable = |id: &&Value| id.is_string() || id.is_i64() || id.is_u64();
-        let outside = message.get("id").filter(readable).filter(|_| message.get("method").is_some()).cloned();
-        let due = Due { inside: inside.map(Value::String).or_else(|| outside.clone()), outside };
+    /// A message of the era of sessions. Its stream outlives the connection.
+    async fn post_in_session(
+        &self,
+        mut socket: TcpStream,
+        request: &Request,
+        session: &Session,
+        given: Option<Header>,
+    ) {
+        let said = session.turn(&self.house, &request.body);
         let head = |status: u16| Head { headers: given.iter().cloned().collect(), ..Head::new(status) };
-        if due.inside.is_none() {
+        let Some(id) = request.awaited() else {
             let status = if said.is_empty() { 202 } else { 400 };
             return self.say(&mut socket, request, head(status).body(said.join("\n"))).await;
+        };
+        let ids = self.house.script.event_ids;
+        let primes = ids && session.desk.lock().unwrap_or_else(PoisonError::into_inner).primes_streams();
+        let place = session.streams.open(&request.body, id, primes, said);
+        if self.begin_stream(&mut socket, request, head(200)).await.is_ok() {
+            session.streams.serve(socket, place, ids, None, self.house.script.tamper_events.as_ref()).await;
         }
-        if stateless
-            && let [only] = &said[..]
+    }
+
+    /// The rest of a stream that broke off, for who shows the id of the last event it heard.
+    async fn resume(&self, mut socket: TcpStream, request: &Request, session: &Session, place: Place, shown: String) {
+        self.house.resumed.lock().unwrap_or_else(PoisonError::into_inner).push(shown.clone());
+        if self.begin_stream(&mut socket, request, Head::new(200)).await.is_ok() {
+            session.streams.serve(socket, place, true, Some(shown), self.house.script.tamper_events.as_ref()).await;
+        }
+    }
+
+    async fn begin_stream(&self, socket: &mut TcpStream, request: &Request, head: Head) -> std::io::Result<()> {
+        let head = head.with("Content-Type", "text/event-stream").with("X-Accel-Buffering", "no");
+        let head = self.changed(request, Head { streams: true, ..head });
+        socket.write_all(head.text().as_bytes()).await
+    }
+
+    /// A message of the era without sessions.
+    async fn post(&self, mut socket: TcpStream, request: &Request, session: &Session) {
+        let mut replies = session.replies.subscribe();
+        let (body, inside) = session.rename(&request.message(), &request.body);
+        let said = session.turn(&self.house, &body);
+        let outside = request.awaited();
+        let due = Due { inside: inside.map(Value::String).or_else(|| outside.clone()), outside };
+        if due.inside.is_none() {
+            let status = if said.is_empty() { 202 } else { 400 };
+            return self.say(&mut socket, request, Head::new(status).body(said.join("\n"))).await;
+        }
+        if let [only] = &said[..]
             && due.is_own(only)
         {
-            return self.say(&mut socket, request, head(status_of(only)).body(due.shown(only))).await;
+            return self.say(&mut socket, request, Head::new(status_of(only)).body(due.shown(only))).await;
         }
-        let head = head(200).with("Content-Type", "text/event-stream").with("X-Accel-Buffering", "no");
-        let head = self.changed(request, Head { streams: true, ..head });
-        if socket.write_all(head.text().as_bytes()).await.is_err() {
+        if self.begin_stream(&mut socket, request, Head::new(200)).await.is_err() {
             return;
         }
         let (own, others): (Vec<_>, Vec<_>) = said.into_iter().partition(|text| due.is_own(text));
@@ -214,7 +275,7 @@ impl Posts {
         for text in own.iter().flatten() {
             let _ = event(&mut socket, &due.shown(text)).await;
         }
-        if own.is_none() && stateless {
+        if own.is_none() {
             // In this era to close the stream is to cancel what it is for.
             let cancels =
                 json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": due.inside}});
@@ -325,7 +386,7 @@ impl Session {
 
     fn new(house: &House) -> Arc<Self> {
         let (replies, _) = broadcast::channel(1024);
-        Arc::new(Self { desk: Mutex::new(house.open()), names: Mutex::default(), replies })
+        Arc::new(Self { desk: Mutex::new(house.open()), names: Mutex::default(), replies, streams: Streams::new() })
     }
 }
 

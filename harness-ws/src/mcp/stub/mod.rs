@@ -6,6 +6,8 @@
 mod desk;
 mod fixtures;
 mod http;
+mod socket;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,20 +16,15 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures_util::{SinkExt as _, StreamExt as _};
 use harness_core::CoreResult;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::broadcast;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
-use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, StatusCode};
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use self::desk::Desk;
-use super::profile::Version;
+pub use self::streams::{EventTurn, StubEvent};
+use super::profile::{Idle, SecondSocket, Version};
 
 /// Messages that are remembered.
 const REMEMBERED: usize = 100_000;
@@ -46,6 +43,10 @@ pub struct Script {
     session_ids: fn(u64) -> String,
     tamper: Option<Tamper<Turn>>,
     tamper_http: Option<Tamper<HttpTurn>>,
+    tamper_events: Option<Tamper<EventTurn>>,
+    event_ids: bool,
+    idle: Option<Idle>,
+    second_socket: Option<(String, SecondSocket)>,
 }
 
 impl fmt::Debug for Script {
@@ -135,6 +136,10 @@ impl Script {
             session_ids: |_| format!("s-{:016x}", unguessable()),
             tamper: None,
             tamper_http: None,
+            tamper_events: None,
+            event_ids: true,
+            idle: None,
+            second_socket: None,
         }
     }
 
@@ -180,6 +185,31 @@ impl Script {
         self
     }
 
+    /// Lets a function change the events of every stream of a session before they are written, or break the stream off.
+    pub fn tamper_events(mut self, tamper: impl Fn(&mut EventTurn) + Send + Sync + 'static) -> Self {
+        self.tamper_events = Some(Arc::new(tamper));
+        self
+    }
+
+    /// Gives the events of its streams no ids, so that none can be taken up again (HTTP, era of sessions).
+    pub fn without_event_ids(mut self) -> Self {
+        self.event_ids = false;
+        self
+    }
+
+    /// Pings a WebSocket on which nothing is said for so long, or leaves it; it waits for ever unless told.
+    pub fn idle(mut self, idle: Idle) -> Self {
+        self.idle = Some(idle);
+        self
+    }
+
+    /// What becomes of a WebSocket that shows the id of a session, as told by its welcome, in this header of the handshake.
+    /// Unless told, the header means nothing. A held call is answered on the socket that releases it.
+    pub fn second_socket(mut self, header: impl Into<String>, rule: SecondSocket) -> Self {
+        self.second_socket = Some((header.into().to_ascii_lowercase(), rule));
+        self
+    }
+
     /// Never answers this method.
     pub fn mute(self, method: &'static str) -> Self {
         self.tamper(move |turn| {
@@ -202,12 +232,23 @@ struct House {
     sessions: AtomicU64,
     heard: Mutex<Vec<Value>>,
     everyone: broadcast::Sender<String>,
+    /// What was shown by who came again for the rest of a stream.
+    resumed: Mutex<Vec<String>>,
+    /// Sessions over WebSocket that a second socket may join, by the id of their welcome.
+    joinable: Mutex<BTreeMap<String, Arc<socket::Shared>>>,
 }
 
 impl House {
     fn new(script: Script) -> Arc<Self> {
         let (everyone, _) = broadcast::channel(1024);
-        Arc::new(Self { script, sessions: AtomicU64::new(0), heard: Mutex::new(Vec::new()), everyone })
+        Arc::new(Self {
+            script,
+            sessions: AtomicU64::new(0),
+            heard: Mutex::default(),
+            everyone,
+            resumed: Mutex::default(),
+            joinable: Mutex::default(),
+        })
     }
 
     fn open(&self) -> Desk {
@@ -249,8 +290,7 @@ impl House {
     }
 
     /// The turn before anything was heard: a welcome, if there is one.
-    fn opening(&self, desk: &Desk) -> Vec<String> {
-        let session = desk.session;
+    fn opening(&self, session: u64) -> Vec<String> {
         let welcome =
             json!({"jsonrpc": "2.0", "method": "welcome", "params": {"session_id": format!("session-{session}")}});
         let said = if self.script.welcome { vec![welcome] } else { Vec::new() };
@@ -304,6 +344,12 @@ impl McpStub {
         format!("http://{}/mcp", self.address)
     }
 
+    /// The `Last-Event-ID` of everybody who came again for the rest of a stream, in order.
+    #[must_use]
+    pub fn resumed(&self) -> Vec<String> {
+        self.house.resumed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Every message that was heard, in order; one that is no JSON stands there as a string.
     #[must_use]
     pub fn heard(&self) -> Vec<Value> {
@@ -331,7 +377,7 @@ async fn accept(listener: TcpListener, house: Arc<House>) {
                 let Ok(seen @ 1..) = socket.peek(&mut head).await else { return };
                 let text = String::from_utf8_lossy(&head[..seen]).to_ascii_lowercase();
                 if text.contains("upgrade: websocket") {
-                    return converse(socket, house).await;
+                    return socket::converse(socket, house).await;
                 }
                 if text.contains("\r\n\r\n") || seen == head.len() {
                     return posts.serve(socket).await;
@@ -343,79 +389,10 @@ async fn accept(listener: TcpListener, house: Arc<House>) {
     }
 }
 
-/// What is answered to an upgrade; a script may change it.
-#[expect(clippy::result_large_err, reason = "the type is the library's")]
-fn upgrade(house: &House, request: &Request, mut response: Response) -> Result<Response, ErrorResponse> {
-    let header = |name: &str| Some(request.headers().get(name)?.to_str().ok()?.to_owned());
-    let names = |request: &Request| {
-        let named = request.headers().iter().filter_map(|(name, value)| Some((name, value.to_str().ok()?)));
-        named.map(|(name, value)| (name.as_str().to_owned(), value.to_owned())).collect()
-    };
-    let offered = header("sec-websocket-protocol");
-    let agreed = offered.is_some_and(|offered| offered.split(',').any(|name| name.trim() == "mcp"));
-    let headers = agreed.then(|| ("sec-websocket-protocol".to_owned(), "mcp".to_owned())).into_iter().collect();
-    let status = house.refuses(header).unwrap_or(101);
-    let mut turn = HttpTurn {
-        method: "GET".to_owned(),
-        asked: names(request),
-        text: String::new(),
-        status,
-        headers,
-        body: String::new(),
-    };
-    if let Some(tamper) = &house.script.tamper_http {
-        tamper(&mut turn);
-    }
-    if turn.status != 101 {
-        let mut refusal = ErrorResponse::new(None);
-        *refusal.status_mut() = StatusCode::from_u16(turn.status).unwrap_or(StatusCode::FORBIDDEN);
-        return Err(refusal);
-    }
-    for (name, value) in turn.headers {
-        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-            response.headers_mut().insert(name, value);
-        }
-    }
-    Ok(response)
-}
-
 /// A number that a test cannot foresee; the stub keeps no secrets behind it.
 fn unguessable() -> u64 {
     use std::hash::{BuildHasher as _, Hasher as _};
     std::hash::RandomState::new().build_hasher().finish()
-}
-
-async fn converse(socket: TcpStream, house: Arc<House>) {
-    let mut everyone = house.everyone.subscribe();
-    #[expect(clippy::result_large_err, reason = "the type is the library's")]
-    let answer = |request: &Request, response: Response| upgrade(&house, request, response);
-    let Ok(mut ws) = tokio_tungstenite::accept_hdr_async(socket, answer).await else { return };
-    let mut desk = house.open();
-    let mut to_say = house.opening(&desk);
-    let mut leaves = false;
-    loop {
-        for text in to_say.drain(..) {
-            if ws.send(Message::text(text)).await.is_err() {
-                return;
-            }
-        }
-        if leaves {
-            let _ = ws.close(None).await;
-            return;
-        }
-        tokio::select! {
-            biased;
-            Ok(text) = everyone.recv() => to_say.push(text),
-            message = ws.next() => match message {
-                Some(Ok(Message::Text(text))) if text.len() > house.script.largest_message => {
-                    let _ = ws.close(Some(CloseFrame { code: CloseCode::Size, reason: "too large".into() })).await;
-                }
-                Some(Ok(Message::Text(text))) => (to_say, leaves) = house.turn(&mut desk, &text),
-                None | Some(Err(_)) => return,
-                Some(Ok(_)) => {} // a close frame is answered by the next look at the socket, which then ends
-            },
-        }
-    }
 }
 
 /// Serves the script on standard input and output until the input ends. Blocking; for the `main` of a program that a test
