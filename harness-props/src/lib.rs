@@ -22,9 +22,10 @@
 //! # }
 //! ```
 //!
-//! Besides histories it judges data that a system produced: [`plan`]s and [`solution`]s by 102 [`rule`]s, [`contract`]s
+//! Besides histories it judges data that a system produced: [`plan`]s and [`solution`]s by 111 [`rule`]s, [`contract`]s
 //! of documents, truncated [`context`]s; ranks and fronts in exact numbers ([`rank`], [`pareto`]). Every rule is proven
-//! by planted defects ([`mutate`]) on valid subjects ([`generate`]), and failures are made small ([`shrink`]).
+//! by planted defects ([`mutate`]) on valid subjects ([`generate`]), and failures are made small ([`shrink`]); anybody's
+//! validator or ranking is tried by how its answers must relate ([`relation`]).
 //!
 //! It does *not* run your system, retry, or wait: `harness-core` and its siblings do, and hand the evidence over.
 //!
@@ -52,10 +53,12 @@ pub mod plan;
 #[cfg(feature = "judges")]
 pub mod rank;
 #[cfg(feature = "judges")]
+pub mod relation;
+#[cfg(feature = "judges")]
 pub mod rule;
 #[cfg(feature = "judges")]
 pub mod shrink;
 #[cfg(feature = "judges")]
 pub mod solution;
 
-pub use outcome::Outcome;
+pub use outcome::{DataVerdict, Outcome};

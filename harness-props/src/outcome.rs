@@ -134,6 +134,23 @@ impl fmt::Display for Outcome {
     }
 }
 
+/// A verdict about data: what it concludes, and whether data went away or was damaged. A campaign that is handed one
+/// puts loss and damage on record as findings, which forbid a release whatever else is green.
+pub trait DataVerdict {
+    /// The conclusion.
+    fn outcome(&self) -> Outcome;
+
+    /// True when something that was acknowledged is gone, though it was promised to stay.
+    fn is_data_loss(&self) -> bool {
+        false
+    }
+
+    /// True when something came back other than it was written.
+    fn is_corruption(&self) -> bool {
+        false
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Outcome;

@@ -1,4 +1,5 @@
-//! Contexts put together from parts and cut to a budget by priority, and a judge for anybody's way of doing it.
+//! Contexts put together from parts and cut to a budget by priority, and judges for anybody's way of doing it: [`judge`] for
+//! the JSON that [`assemble`] writes, a [`ContextLens`] for every other form and for budgets that do not count bytes.
 //!
 //! ```
 //! use harness_props::context::{Part, assemble, judge};
@@ -18,6 +19,10 @@
 //! assert!(judge(&parts, 200, &whole[..150]).is_fail());
 //! # Ok::<(), harness_props::rule::Refusal>(())
 //! ```
+
+mod lens;
+
+pub use lens::{ContextLens, Seen, enriched, historical, separate};
 
 use std::collections::BTreeSet;
 

@@ -103,16 +103,31 @@ fn without(document: &Value, pointers: &[&String]) -> Value {
     document
 }
 
-/// All of them away, and each alone: fields that only make sense together would bind old clients to both.
+/// New fields up to which every subset of them is tried; of more, all together, each one and each two.
+const ALL_SUBSETS: usize = 12;
+
+/// Sets of new fields to leave out, the largest first: fields that only make sense together would bind clients to both.
+fn subsets(fields: &[String]) -> Vec<Vec<&String>> {
+    let count = fields.len();
+    if count <= ALL_SUBSETS {
+        let of = |set: u32| (0..count).filter(|at| set >> at & 1 == 1).map(|at| &fields[at]).collect();
+        return (1..1_u32 << count).rev().map(of).collect();
+    }
+    let pairs = (0..count).flat_map(|one| (one..count).map(move |other| (one, other)));
+    let pairs =
+        pairs.map(|(one, other)| fields[one..=one].iter().chain((other > one).then(|| &fields[other])).collect());
+    std::iter::once(fields.iter().collect()).chain(pairs).collect()
+}
+
 fn schema_kept(one: &Migration, found: &mut Findings) {
     let schema = match Schema::parse(&one.schema) {
         Ok(schema) => schema,
         Err(refusal) => return found.skip(refusal.to_string()),
     };
-    let all: Vec<&String> = one.new_fields.iter().collect();
-    let each = all.iter().map(|field| vec![*field]);
     let mut seen = std::collections::BTreeSet::new();
-    for removed in std::iter::once(all.clone()).chain(each) {
+    // Without new fields the document is looked at as it is.
+    let whole = one.new_fields.is_empty().then(Vec::new);
+    for removed in subsets(&one.new_fields).into_iter().chain(whole) {
         for unmet in schema.check(&without(&one.document, &removed)) {
             if seen.insert((unmet.path.clone(), unmet.why.clone())) {
                 let message = format!("without {} new fields {} {}", removed.len(), unmet.path, unmet.why);
@@ -136,5 +151,32 @@ fn ignored(one: &Migration, found: &mut Findings) {
             let why = read.err().unwrap_or_else(|| "it reads something else".to_owned());
             return found.add("", format!("an old reader does not ignore {what}: {why}"), json!({"why": why}));
         }
+    }
+    for removed in subsets(&one.new_fields) {
+        let read = reader(&without(&one.document, &removed));
+        if read != plain {
+            let why = read.err().unwrap_or_else(|| "it reads something else".to_owned());
+            let message = format!("a reader needs {removed:?} together with the other new fields: {why}");
+            return found.add("", message, json!({"removed": removed, "why": why}));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::subsets;
+
+    #[test]
+    fn every_subset_up_to_twelve_fields_and_every_pair_beyond() {
+        let fields = |count: usize| (0..count).map(|at| format!("/{at}")).collect::<Vec<_>>();
+        assert_eq!(subsets(&fields(12)).len(), 4_095);
+        assert_eq!(subsets(&fields(3))[0].len(), 3);
+        let many = fields(13);
+        let sets = subsets(&many);
+        assert_eq!(
+            (sets.len(), sets[0].len(), sets.iter().filter(|set| set.len() == 2).count()),
+            (1 + 13 + 78, 13, 78)
+        );
+        assert!(subsets(&[]).is_empty());
     }
 }

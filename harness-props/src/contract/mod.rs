@@ -12,6 +12,7 @@
 //! assert_eq!(changes.breaking()[0].to_string(), "/cost was a number and is a string");
 //! ```
 
+mod fleet;
 mod migration;
 mod schema;
 
@@ -19,6 +20,7 @@ use std::fmt;
 
 use serde_json::Value;
 
+pub use fleet::{Client, FleetVerdict, fleet};
 pub use migration::{Migration, Reader, rules};
 pub use schema::{Schema, Unmet};
 

@@ -160,10 +160,9 @@ impl Schema {
             if new.values.as_ref().is_some_and(fewer) {
                 miss(path.clone(), "allows fewer values");
             }
-            let narrower = |old: Option<f64>, new: Option<f64>, sign: f64| {
-                new.is_some_and(|new| old.is_none_or(|old| old * sign < new * sign))
-            };
-            if narrower(old.minimum, new.minimum, 1.0) || narrower(old.maximum, new.maximum, -1.0) {
+            let above = new.minimum.is_some_and(|new| old.minimum.is_none_or(|old| old < new));
+            let below = new.maximum.is_some_and(|new| old.maximum.is_none_or(|old| new < old));
+            if above || below {
                 miss(path.clone(), "allows a smaller range");
             }
             if new.closed {
@@ -247,5 +246,20 @@ mod tests {
             json!({"properties": {"a": {"type": "string"}, "b": {"enum": [1]}}}),
             &["/a allows fewer types", "/b allows fewer values"],
         );
+    }
+
+    #[test]
+    fn a_range_is_smaller_when_either_end_moves_inwards() {
+        let number = |range: Value| schema(&json!({"properties": {"n": range}}));
+        let old = number(json!({"minimum": 2, "maximum": 5}));
+        let is_refused = |range: Value| !old.refused_by(&number(range)).is_empty();
+        assert!(!is_refused(json!({"minimum": 2, "maximum": 5})) && !is_refused(json!({})));
+        assert!(!is_refused(json!({"minimum": 1.5, "maximum": 5.5})) && !is_refused(json!({"minimum": -9})));
+        assert!(is_refused(json!({"minimum": 2.5, "maximum": 5})) && is_refused(json!({"minimum": 2, "maximum": 4.5})));
+        let open = number(json!({}));
+        assert!(!open.refused_by(&old).is_empty() && old.refused_by(&open).is_empty());
+        for bound in [json!({"minimum": 0}), json!({"maximum": 0})] {
+            assert_eq!(open.refused_by(&number(bound.clone())).len(), 1, "{bound}");
+        }
     }
 }

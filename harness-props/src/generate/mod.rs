@@ -12,6 +12,8 @@
 //! }
 //! ```
 
+#[cfg(feature = "proptest")]
+mod failures;
 mod plan;
 mod random;
 mod slate;
@@ -20,10 +22,12 @@ mod small;
 #[cfg(feature = "proptest")]
 mod strategy;
 
+#[cfg(feature = "proptest")]
+pub use failures::{Failures, check_plans, check_values};
 pub(crate) use plan::least_start;
 pub use plan::{PlanConfig, Topology, claim, plan};
 pub use random::Random;
-pub use slate::{SlateConfig, drill, migration, slate, timeline};
+pub use slate::{SlateConfig, drill, migration, series, slate, timeline};
 pub use small::{Digraphs, digraphs, permutations};
 #[cfg(feature = "proptest")]
-pub use strategy::{Failures, PlanTree, Plans, RunTree, Runs, broken_plans, check_plans, plans, runs};
+pub use strategy::{RunTree, Runs, Tree, Values, broken_plans, plans, runs, slates, subsets, values};

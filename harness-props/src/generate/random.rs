@@ -58,3 +58,29 @@ impl Random {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Random;
+
+    #[test]
+    fn the_stream_is_splitmix64_so_that_seeds_mean_the_same_for_ever() {
+        let mut random = Random::new(0);
+        let first: Vec<u64> = (0..4).map(|_| random.bits()).collect();
+        // Of the reference implementation (Vigna, splitmix64.c) with the seed 0.
+        let reference = [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f, 0xf88b_b8a8_724c_81ec];
+        assert_eq!(first, reference);
+    }
+
+    #[test]
+    fn numbers_reach_both_bounds_and_never_pass_them() {
+        let mut random = Random::new(1);
+        let drawn: Vec<i64> = (0..1_000).map(|_| random.between(-2, 3)).collect();
+        assert_eq!((drawn.iter().min(), drawn.iter().max()), (Some(&-2), Some(&3)));
+        assert_eq!((random.between(4, 4), random.between(5, 4), random.below(0)), (4, 5, 0));
+        let wide: Vec<bool> = (0..100).map(|_| random.between(i64::MIN, i64::MAX) < 0).collect();
+        assert!(wide.contains(&true) && wide.contains(&false));
+        let share = (0..10_000).filter(|_| random.percent(30)).count();
+        assert!((2_800..3_200).contains(&share), "{share} of 10,000 at 30 %");
+    }
+}

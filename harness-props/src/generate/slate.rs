@@ -11,7 +11,8 @@ use crate::contract::Migration;
 use crate::pareto::{Sense, hypervolume};
 use crate::rank::{Score, Weights, ranking};
 use crate::solution::{
-    Constraint, Drill, Objective, Override, Phase, Slate, Solution, Span, Timeline, Totals, TradeOff, Trial,
+    Constraint, Drill, Given, Objective, Override, Phase, Series, Slate, Solution, Span, Timeline, Totals, TradeOff,
+    Trial,
 };
 
 /// What slates to generate.
@@ -85,8 +86,27 @@ pub fn slate(config: &SlateConfig, random: &mut Random) -> Slate {
     if count > 1 {
         random.shuffle(&mut slate.solutions);
     }
+    if !slate.missing.is_empty() {
+        slate.solutions.iter_mut().for_each(|one| one.uncertainty = vec!["without weather it is a guess".to_owned()]);
+    }
     decide(&mut slate);
+    if random.percent(40) {
+        conflict(&mut slate);
+    }
+    slate.fallback = random.percent(20);
     slate
+}
+
+/// Two binding constraints pull apart, and the first in rank, which is the safest too, is the strictest on both.
+fn conflict(slate: &mut Slate) {
+    slate.conflict = ["crew-rest", "airworthy"].map(str::to_owned).to_vec();
+    slate.reasoning = Some("crew-rest and airworthy cannot both be had in time: the strictest on both wins".to_owned());
+    for id in &slate.conflict {
+        let most = slate.solutions.iter().filter_map(|one| one.margins.get(id)).copied().fold(0.0, f64::max);
+        if let Some(first) = slate.solutions.iter_mut().find(|one| Some(&one.id) == slate.recommended.as_ref()) {
+            first.margins.insert(id.clone(), most);
+        }
+    }
 }
 
 fn solution(config: &SlateConfig, at: usize, scores: [f64; 4], random: &mut Random) -> Solution {
@@ -190,6 +210,25 @@ pub fn drill(random: &mut Random) -> Drill {
         });
     }
     Drill { axes, recommendations, trials, budget_ms: 1_000 }
+}
+
+/// A series that keeps every rule: every set of three inputs is missing once, and each costs confidence.
+#[must_use]
+pub fn series(random: &mut Random) -> Series {
+    let costs = [("weather", random.between(1, 20)), ("crew", random.between(1, 20)), ("fuel", random.between(1, 20))];
+    let full = random.between(61, 99);
+    let mut answers: Vec<Given> = (0_u32..8)
+        .map(|set| {
+            let gone = || costs.iter().enumerate().filter(move |(at, _)| set >> at & 1 == 1).map(|(_, cost)| *cost);
+            Given {
+                missing: gone().map(|(name, _)| name.to_owned()).collect(),
+                confidence: Some((full - gone().map(|(_, cost)| cost).sum::<i64>()) as f64 / 100.0),
+                uncertainty: gone().map(|(name, _)| format!("{name} is unknown")).collect(),
+            }
+        })
+        .collect();
+    random.shuffle(&mut answers);
+    Series { answers }
 }
 
 /// A timeline that keeps every rule: three phases, the second with three agents at once.

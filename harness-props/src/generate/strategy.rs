@@ -1,4 +1,4 @@
-//! Plans for `proptest`, shrunk structurally, and failures kept as values (feature `proptest`).
+//! Plans, slates and whatever else can shrink, for `proptest` (feature `proptest`).
 //!
 //! ```
 //! use harness_props::generate::{PlanConfig, plans};
@@ -10,56 +10,96 @@
 //! });
 //! ```
 
-use std::fmt::Debug;
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::fmt::{self, Debug};
+use std::sync::Arc;
 
 use proptest::strategy::{NewTree, Strategy, ValueTree};
-use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
-use serde::{Deserialize, Serialize};
+use proptest::test_runner::TestRunner;
 
-use super::{PlanConfig, Random};
+use super::{PlanConfig, Random, SlateConfig};
 use crate::mutate::{Broken, Mutator};
 use crate::plan::{Interleaving, Plan, PlanModel, Policy, Subject};
-use crate::rule::{Refusal, RefusalKind};
-use crate::shrink;
+use crate::shrink::Shrink;
+use crate::solution::Slate;
 
 /// Valid plans by construction: nothing is rejected. Shrunk plans need not be valid; a test of valid plans asks its
 /// validator first.
 #[must_use]
-pub fn plans(config: PlanConfig) -> Plans {
-    Plans { config, broken: None }
+pub fn plans(config: PlanConfig) -> Values<Plan> {
+    values(move |random| super::plan(&config, random))
 }
 
 /// Plans in which one rule is broken; where the mutator does not apply, another plan is drawn, a hundred times at most.
 #[must_use]
-pub fn broken_plans(config: PlanConfig, mutator: Mutator<Plan>) -> Plans {
-    Plans { config, broken: Some(mutator) }
+pub fn broken_plans(config: PlanConfig, mutator: Mutator<Plan>) -> Values<Plan> {
+    plans(config).broken_by(mutator)
 }
 
-/// A strategy of plans.
-#[derive(Debug, Clone)]
-pub struct Plans {
-    config: PlanConfig,
-    broken: Option<Mutator<Plan>>,
+/// Valid slates by construction; shrunk ones need not be.
+#[must_use]
+pub fn slates(config: SlateConfig) -> Values<Slate> {
+    values(move |random| super::slate(&config, random))
 }
 
-impl Strategy for Plans {
-    type Tree = PlanTree;
-    type Value = Plan;
+/// Sets of these names, each in half of them: agents that fail, fields that are deleted.
+#[must_use]
+pub fn subsets(names: impl IntoIterator<Item = impl Into<String>>) -> Values<BTreeSet<String>> {
+    let names: Vec<String> = names.into_iter().map(Into::into).collect();
+    values(move |random| names.iter().filter(|_| random.percent(50)).cloned().collect())
+}
+
+/// Values that some function draws, shrunk by their structure: `values(drill)`, `values(series)`, `values(timeline)`,
+/// sequences of commands for a system that is held against its [`Automaton`](crate::model::Automaton).
+#[must_use]
+pub fn values<S>(draw: impl Fn(&mut Random) -> S + Send + Sync + 'static) -> Values<S> {
+    Values { draw: Arc::new(draw), broken: None }
+}
+
+type Draw<S> = Arc<dyn Fn(&mut Random) -> S + Send + Sync>;
+
+/// A strategy of values that shrink by their structure.
+pub struct Values<S> {
+    draw: Draw<S>,
+    broken: Option<Mutator<S>>,
+}
+
+impl<S> Values<S> {
+    /// Breaks one rule in each; where the mutator does not apply, another one is drawn, a hundred times at most.
+    #[must_use]
+    pub fn broken_by(self, mutator: Mutator<S>) -> Self {
+        Self { broken: Some(mutator), ..self }
+    }
+}
+
+impl<S> Clone for Values<S> {
+    fn clone(&self) -> Self {
+        Self { draw: Arc::clone(&self.draw), broken: self.broken.clone() }
+    }
+}
+
+impl<S> Debug for Values<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Values").field("broken", &self.broken).finish_non_exhaustive()
+    }
+}
+
+impl<S: Shrink + Debug> Strategy for Values<S> {
+    type Tree = Tree<S>;
+    type Value = S;
 
     fn new_tree(&self, runner: &mut TestRunner) -> NewTree<Self> {
         let mut random = Random::new(seed(runner));
-        let draw = |random: &mut Random| super::plan(&self.config, random);
-        let plan = match &self.broken {
-            None => draw(&mut random),
+        let value = match &self.broken {
+            None => (self.draw)(&mut random),
             Some(mutator) => (0..100)
                 .find_map(|_| {
-                    let plan = draw(&mut random);
-                    mutator.broken(&plan, &mut random).map(|broken: Broken<Plan>| broken.subject)
+                    let value = (self.draw)(&mut random);
+                    mutator.broken(&value, &mut random).map(|broken: Broken<S>| broken.subject)
                 })
-                .ok_or_else(|| format!("{mutator:?} applies to none of a hundred plans"))?,
+                .ok_or_else(|| format!("{mutator:?} applies to none of a hundred values"))?,
         };
-        Ok(PlanTree { best: plan.clone(), current: plan, candidates: Vec::new().into_iter() })
+        Ok(Tree { best: value.clone(), current: value, candidates: Vec::new().into_iter() })
     }
 }
 
@@ -68,15 +108,15 @@ fn seed(runner: &mut TestRunner) -> u64 {
     runner.rng().next_u64()
 }
 
-/// Shrinks a plan by its structure: steps and dependencies go, steps are contracted, content is dropped.
+/// Shrinks a value by its structure: parts go, as [`Shrink`] says.
 #[derive(Debug)]
-pub struct PlanTree {
-    best: Plan,
-    current: Plan,
-    candidates: std::vec::IntoIter<Plan>,
+pub struct Tree<S> {
+    best: S,
+    current: S,
+    candidates: std::vec::IntoIter<S>,
 }
 
-impl PlanTree {
+impl<S: Clone> Tree<S> {
     fn next(&mut self) -> bool {
         match self.candidates.next() {
             Some(candidate) => {
@@ -91,16 +131,18 @@ impl PlanTree {
     }
 }
 
-impl ValueTree for PlanTree {
-    type Value = Plan;
+impl<S: Shrink + Debug> ValueTree for Tree<S> {
+    type Value = S;
 
-    fn current(&self) -> Plan {
+    fn current(&self) -> S {
         self.current.clone()
     }
 
     fn simplify(&mut self) -> bool {
         self.best.clone_from(&self.current);
-        self.candidates = shrink::candidates(&self.best).into_iter();
+        let size = self.best.size();
+        let smaller: Vec<S> = self.best.smaller().into_iter().filter(|smaller| smaller.size() < size).collect();
+        self.candidates = smaller.into_iter();
         self.next()
     }
 
@@ -162,108 +204,15 @@ impl ValueTree for RunTree {
     }
 }
 
-/// Version of the failure file's form.
-const VERSION: u32 = 1;
-
-/// Failures kept as values: they stay what they are when generators change, and can be read.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Failures {
-    version: u32,
-    /// Smallest failing plans, oldest first.
-    pub plans: Vec<Plan>,
-}
-
-impl Default for Failures {
-    fn default() -> Self {
-        Self { version: VERSION, plans: Vec::new() }
-    }
-}
-
-impl Failures {
-    /// Reads the text of a failure file.
-    ///
-    /// # Errors
-    /// Text that is no failure file of this version: an old failure that cannot be replayed is said, not skipped.
-    pub fn parse(text: &str) -> Result<Self, Refusal> {
-        let refused = |why: String| Refusal::new(RefusalKind::Unreadable, format!("not a failure file: {why}"));
-        let read: Self = serde_json::from_str(text).map_err(|error| refused(error.to_string()))?;
-        match read.version {
-            VERSION => Ok(read),
-            other => Err(refused(format!("version {other}, not {VERSION}"))),
-        }
-    }
-
-    /// Adds a failure unless it is there.
-    pub fn add(&mut self, plan: Plan) {
-        if !self.plans.contains(&plan) {
-            self.plans.push(plan);
-        }
-    }
-
-    /// The text of the file.
-    #[must_use]
-    pub fn text(&self) -> String {
-        serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
-    }
-}
-
-/// Tests a property of plans: first on the failures of earlier runs that `file` holds, then on new plans. A new
-/// failure is shrunk and written to the file.
-///
-/// # Panics
-/// When the property fails, or the file cannot be read or written: this is a test.
-#[track_caller]
-pub fn check_plans<E: Debug>(file: &Path, cases: u32, config: PlanConfig, property: impl Fn(&Plan) -> Result<(), E>) {
-    let mut known = match std::fs::read_to_string(file) {
-        Ok(text) => Failures::parse(&text).unwrap_or_else(|refusal| panic!("{}: {refusal}", file.display())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Failures::default(),
-        Err(error) => panic!("{}: {error}", file.display()),
-    };
-    for plan in &known.plans {
-        if let Err(why) = property(plan) {
-            panic!("a known failure of {} still fails: {why:?}\n{}", file.display(), plan.to_json());
-        }
-    }
-    let runner = Config { cases, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() };
-    let outcome = TestRunner::new(runner)
-        .run(&plans(config), |plan| property(&plan).map_err(|why| TestCaseError::fail(format!("{why:?}"))));
-    match outcome {
-        Ok(()) => {}
-        Err(TestError::Fail(why, plan)) => {
-            known.add(plan.clone());
-            let kept = std::fs::write(file, known.text());
-            panic!("{why}\nsmallest failing plan, kept in {} ({kept:?}):\n{}", file.display(), plan.to_json());
-        }
-        Err(TestError::Abort(why)) => panic!("the test was given up: {why}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Failures, broken_plans, check_plans, runs};
-    use crate::generate::PlanConfig;
-    use crate::mutate::plans;
+    use super::{broken_plans, runs, slates, subsets};
+    use crate::generate::{PlanConfig, SlateConfig};
+    use crate::mutate::{plans, slates as mutators};
     use crate::plan::{Plan, PlanValidator};
+    use crate::solution::{Slate, SlateValidator};
     use proptest::strategy::{Strategy as _, ValueTree as _};
     use proptest::test_runner::{Config, TestRunner};
-
-    #[test]
-    fn failures_are_kept_as_values_and_replayed_first() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("plans.json");
-        let small = |plan: &Plan| if plan.steps.len() < 3 { Ok(()) } else { Err("three steps") };
-        let config = PlanConfig::default().steps(1..=12);
-        let first = std::panic::catch_unwind(|| check_plans(&file, 200, config.clone(), small));
-        assert!(first.is_err(), "the property does not hold");
-        let kept = Failures::parse(&std::fs::read_to_string(&file).unwrap()).unwrap();
-        assert_eq!(kept.plans[0].steps.len(), 3, "shrunk to the least");
-        let again = std::panic::catch_unwind(|| check_plans(&file, 0, config.clone(), small));
-        let why = *again.unwrap_err().downcast::<String>().unwrap();
-        assert!(why.starts_with("a known failure"), "{why}");
-        check_plans(&file, 200, config, |_| Ok::<(), ()>(()));
-        assert!(Failures::parse("{\"version\":2,\"plans\":[]}").is_err() && Failures::parse("").is_err());
-    }
 
     #[test]
     fn broken_plans_shrink_and_keep_their_failure() {
@@ -281,6 +230,31 @@ mod tests {
             }
             assert!(fails(&tree.current()) && tree.current().steps.len() == 2, "{}", tree.current().to_json());
         }
+    }
+
+    #[test]
+    fn broken_slates_and_sets_shrink_and_keep_their_failure() {
+        let mutator = mutators().into_iter().find(|mutator| mutator.code() == "S010").unwrap();
+        let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
+        let validator = SlateValidator::standard();
+        let fails = |slate: &Slate| validator.check(slate).primary().contains("S010");
+        let mut tree = slates(SlateConfig::default().plans(false)).broken_by(mutator).new_tree(&mut runner).unwrap();
+        assert!(fails(&tree.current()));
+        let mut on = tree.simplify();
+        while on {
+            on = if fails(&tree.current()) { tree.simplify() } else { tree.complicate() };
+        }
+        let least = tree.current();
+        assert!(fails(&least) && least.solutions.len() == 1 && least.constraints.len() == 1, "{least:?}");
+        let pair = |set: &std::collections::BTreeSet<String>| set.contains("a") && set.contains("c");
+        let mut tree = std::iter::repeat_with(|| subsets(["a", "b", "c", "d"]).new_tree(&mut runner).unwrap())
+            .find(|tree| pair(&tree.current()))
+            .unwrap();
+        let mut on = tree.simplify();
+        while on {
+            on = if pair(&tree.current()) { tree.simplify() } else { tree.complicate() };
+        }
+        assert_eq!(tree.current().into_iter().collect::<Vec<_>>(), ["a", "c"]);
     }
 
     #[test]

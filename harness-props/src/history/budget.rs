@@ -50,6 +50,11 @@ impl Budget {
         self.states
     }
 
+    /// How many bytes may be remembered.
+    pub(crate) fn max_bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// True when the caller's own bound says so.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stop.as_ref().is_some_and(|stop| stop())

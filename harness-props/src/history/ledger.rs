@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use super::witness::{conclude, list};
-use crate::Outcome;
+use crate::{DataVerdict, Outcome};
 
 /// A 64-bit FNV-1a checksum, printed as 16 hexadecimal digits: damage detection, not security.
 #[must_use]
@@ -289,9 +289,23 @@ impl LedgerVerdict {
     }
 }
 
+impl DataVerdict for LedgerVerdict {
+    fn outcome(&self) -> Outcome {
+        self.outcome()
+    }
+
+    fn is_data_loss(&self) -> bool {
+        self.rules.delivery != Delivery::AtMostOnce && !self.lost.is_empty()
+    }
+
+    fn is_corruption(&self) -> bool {
+        !self.corrupted.is_empty()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Delivery, Ledger, LedgerRules, Recovered};
+    use super::{DataVerdict, Delivery, Ledger, LedgerRules, Recovered};
 
     fn three() -> Ledger {
         let mut ledger = Ledger::new();
@@ -311,6 +325,19 @@ mod tests {
     fn accepts_unanswered_writes_either_way() {
         assert!(three().judge(&back(&["a", "b"])).outcome().is_pass());
         assert!(three().judge(&back(&["a", "b", "c"])).outcome().is_pass());
+    }
+
+    #[test]
+    fn loss_and_corruption_are_told_apart() {
+        let told = |recovered: &[Recovered]| {
+            let verdict = three().judge(recovered);
+            (DataVerdict::is_data_loss(&verdict), DataVerdict::is_corruption(&verdict))
+        };
+        let mut damaged = back(&["a", "b"]);
+        damaged[1].checksum = "0".into();
+        assert_eq!(told(&back(&["a", "b", "c"])), (false, false));
+        assert_eq!(told(&back(&["a"])), (true, false));
+        assert_eq!(told(&damaged), (false, true));
     }
 
     #[test]

@@ -284,6 +284,14 @@ mod tests {
         intervals.push(Interval::done(200, 201, Err(99)));
         let small = Budget::default().states(5_000);
         assert_eq!(search(&Cell, &intervals, &small), Linearity::Exhausted { states: 5_000 });
+        // A state is as big as the set of operations in it: beside these, sixty-four that come too late to be in one.
+        let bytes = |operations: usize| operations.div_ceil(64) * 8 + size_of::<(Box<[u64]>, u8)>() + 16;
+        let late = (0..64_u64).map(|n| Interval::done(300 + 2 * n, 301 + 2 * n, Ok(1)));
+        let more: Vec<_> = intervals.iter().copied().chain(late).collect();
+        for all in [&intervals, &more] {
+            let exact = Budget::default().bytes(5_000 * bytes(all.len()));
+            assert_eq!(search(&Cell, all, &exact), Linearity::Exhausted { states: 5_000 });
+        }
         let narrow = Budget::default().bytes(100_000);
         assert!(matches!(search(&Cell, &intervals, &narrow), Linearity::Exhausted { .. }));
         let stopped = Budget::default().until(|| true);

@@ -27,7 +27,7 @@ use super::Delivery;
 use super::record::key::list as items;
 use super::record::{End, History, Key, Kind, Operation};
 use super::witness::{conclude, list};
-use crate::Outcome;
+use crate::{DataVerdict, Outcome};
 
 /// Histories of a queue. In Jepsen's form: `enqueue` an element, `dequeue` one, `drain` all that is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -322,6 +322,16 @@ impl QueueVerdict {
     }
 }
 
+impl DataVerdict for QueueVerdict {
+    fn outcome(&self) -> Outcome {
+        self.outcome()
+    }
+
+    fn is_data_loss(&self) -> bool {
+        self.is_data_loss()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Call, Queue, QueueVerdict, Reply};
@@ -351,6 +361,7 @@ mod tests {
             (&[1, 2, 9], &[3, 4], "1 phantom: 9"),
             (&[2, 1], &[3, 4], "1 overtaken: 1 by 2"),
             (&[1, 2], &[4, 3], "1 overtaken: 3 by 4"),
+            (&[1], &[4, 2, 3], "2 overtaken: 2 by 4, 3 by 4"),
             (&[1, 0, 2], &[3, 4], "1 hidden while the queue said it was empty: 3"),
         ] {
             assert_eq!(passed(4, out, rest).outcome().detail(), expected, "{out:?} {rest:?}");

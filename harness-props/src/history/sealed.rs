@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checksum;
 use super::witness::{conclude, list};
-use crate::Outcome;
+use crate::{DataVerdict, Outcome};
 
 /// A payload with a checksum over it and its id, as text: 16 hexadecimal digits, a colon, the payload.
 #[must_use]
@@ -76,9 +76,19 @@ impl Integrity {
     }
 }
 
+impl DataVerdict for Integrity {
+    fn outcome(&self) -> Outcome {
+        self.outcome()
+    }
+
+    fn is_corruption(&self) -> bool {
+        self.is_corruption()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Integrity, seal};
+    use super::{DataVerdict, Integrity, seal};
 
     #[test]
     fn every_single_damaged_byte_is_noticed() {
@@ -104,5 +114,14 @@ mod tests {
         assert!(integrity.outcome().is_no_evidence());
         assert_eq!(integrity.open("b", &seal("a", "x")), None);
         assert_eq!(integrity.outcome().detail(), "1 corrupted: b");
+    }
+
+    #[test]
+    fn only_damage_is_corruption_and_none_of_it_is_loss() {
+        let mut integrity = Integrity::new();
+        assert!(integrity.open("a", &seal("a", "x")).is_some());
+        assert!(!DataVerdict::is_corruption(&integrity) && DataVerdict::outcome(&integrity).is_pass());
+        assert_eq!(integrity.open("b", &seal("a", "x")), None);
+        assert!(DataVerdict::is_corruption(&integrity) && !DataVerdict::is_data_loss(&integrity));
     }
 }

@@ -26,7 +26,7 @@ use serde_json::Value;
 use super::record::key::list as items;
 use super::record::{End, History, Key, Kind};
 use super::witness::{conclude, list};
-use crate::Outcome;
+use crate::{DataVerdict, Outcome};
 
 /// Histories of a set that only grows. In Jepsen's form: `add` an element, `read` all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -253,6 +253,16 @@ impl SetVerdict {
     #[must_use]
     pub fn is_data_loss(&self) -> bool {
         !self.lost.is_empty()
+    }
+}
+
+impl DataVerdict for SetVerdict {
+    fn outcome(&self) -> Outcome {
+        self.outcome()
+    }
+
+    fn is_data_loss(&self) -> bool {
+        self.is_data_loss()
     }
 }
 

@@ -313,6 +313,17 @@ mod tests {
     }
 
     #[test]
+    fn a_stage_begins_with_its_first_moment_and_ends_before_the_next() {
+        let mut switch = Switch::new();
+        for at in [9, 10, 15, 20, 21] {
+            let id = switch.send(ms(at), at);
+            switch.served(id, ms(at), "green");
+        }
+        let users: Vec<u64> = switch.during(&Stage::new(ms(10), ms(20), 100)).map(|request| request.user).collect();
+        assert_eq!(users, [10, 15]);
+    }
+
+    #[test]
     fn one_lost_request_in_a_million_is_named() {
         let mut switch = Switch::new();
         for n in 0..1_000_000_u64 {

@@ -3,7 +3,8 @@
 //! An automaton is fed a recorded trace of what the system did, each event with its time. Times are durations since any one
 //! beginning, by the recorder's clock or a virtual one: nothing here reads a clock. It says that the trace *conforms*, or at
 //! which event it *deviates* and why; a trace in which the pattern never had to act is no evidence, so that a system
-//! without a limiter does not pass for one that was never asked.
+//! without a limiter does not pass for one that was never asked. [`exercise`] draws the sequences of commands that show it, and
+//! shrinks the one that deviates.
 //!
 //! ```
 //! use std::time::Duration;
@@ -22,6 +23,7 @@
 
 pub mod breaker;
 pub mod bulkhead;
+pub mod exercise;
 pub mod limiter;
 pub mod mode;
 pub mod retry;

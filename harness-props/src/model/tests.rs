@@ -50,6 +50,12 @@ fn opened(then: &[(u64, Call)]) -> Vec<(u64, Call)> {
 }
 
 #[test]
+fn breaker_tells_what_it_was_given() {
+    let breaker = breaker();
+    assert_eq!((breaker.probes(), breaker.wait(), breaker.gives_up_probes()), (2, ms(100), None));
+}
+
+#[test]
 fn breaker_that_keeps_the_pattern_conforms() {
     let round = opened(&[
         (50, Rejected),

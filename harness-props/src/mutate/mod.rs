@@ -21,6 +21,7 @@
 
 mod matrix;
 mod plan;
+mod relations;
 mod slate;
 
 use std::borrow::Cow;
@@ -32,7 +33,8 @@ use crate::plan::Plan;
 
 pub use matrix::{KillMatrix, Matrix, Row, kill_matrix};
 pub use plan::mutators as plans;
-pub use slate::{drills, migrations, slates, timelines};
+pub use relations::{drills, migrations, series, timelines};
+pub use slate::slates;
 
 type Break<S> = Arc<dyn Fn(&mut S, &mut Random) -> Option<String> + Send + Sync>;
 

@@ -1,16 +1,11 @@
-//! One mutator per rule of slates, drills, timelines and migrations.
-
-use std::sync::Arc;
-
-use serde_json::{Value, json};
+//! One mutator per rule of slates.
 
 use super::Mutator;
-use crate::contract::Migration;
 use crate::generate::Random;
 use crate::rank::{Score, Weights};
-use crate::solution::{Drill, Slate, Timeline, TradeOff};
+use crate::solution::{Slate, TradeOff};
 
-/// The mutators of all 24 rules of slates, in order of their codes.
+/// The mutators of all 29 rules of slates, in order of their codes.
 #[must_use]
 pub fn slates() -> Vec<Mutator<Slate>> {
     let of = |code: &'static str, apply: fn(&mut Slate, &mut Random) -> Option<String>| Mutator::new(code, apply);
@@ -139,11 +134,13 @@ pub fn slates() -> Vec<Mutator<Slate>> {
             slate.solutions[before].rank = rank;
             slate.recommended = slate.solutions.iter().find(|one| one.rank == Some(1)).map(|one| one.id.clone());
             slate.noise = None;
+            calm(slate);
             tied.then(|| format!("/solutions/{before}/rank"))
         }),
         of("S034", |slate, random| {
             let other = slate.solutions.iter().find(|one| one.rank == Some(2)).map(|one| one.id.clone());
             slate.recommended = if random.percent(30) { Some("nobody".to_owned()) } else { Some(other?) };
+            calm(slate);
             Some("/recommended".to_owned())
         }),
         of("S035", |slate, random| {
@@ -194,9 +191,56 @@ pub fn slates() -> Vec<Mutator<Slate>> {
         }),
         of("S043", |slate, _| {
             slate.missing.push("fuel".to_owned());
+            slate.solutions.iter_mut().for_each(|one| one.uncertainty.push("fuel is unknown".to_owned()));
             Some("/warnings".to_owned())
         }),
+        of("S044", |slate, random| {
+            // The constant: as sure as if nothing was missing.
+            let at = random.index(slate.solutions.len());
+            match slate.solutions.len() > 1 && random.percent(30) {
+                true => slate.solutions[at].full_confidence = None,
+                false => slate.solutions[at].confidence = slate.solutions[at].full_confidence,
+            }
+            (!slate.missing.is_empty()).then(|| path(at, "confidence"))?
+        }),
+        of("S045", |slate, random| {
+            let at = random.index(slate.solutions.len());
+            slate.solutions[at].uncertainty =
+                [vec![], vec![" ".to_owned()], vec!["nobody knows".to_owned()]][random.index(3)].clone();
+            (!slate.missing.is_empty()).then(|| path(at, "uncertainty"))?
+        }),
+        of("S046", |slate, random| {
+            slate.reasoning = [None, Some(" "), Some("airworthy counts"), Some("crew-rest-2 and airworthy")]
+                [random.index(4)]
+            .map(str::to_owned);
+            (!slate.conflict.is_empty()).then(|| "/reasoning".to_owned())
+        }),
+        of("S047", |slate, random| {
+            // A compromise: something that is allowed is stricter on one of the two.
+            let id = slate.conflict.get(random.index(2))?.clone();
+            let first = slate.solutions.iter().position(|one| Some(&one.id) == slate.recommended.as_ref())?;
+            let more = slate.solutions[first].margins[&id] + 1.0;
+            let other = (0..slate.solutions.len()).find(|at| *at != first);
+            match other.filter(|_| random.percent(50)) {
+                Some(at) => slate.solutions[at].margins.insert(id, more),
+                None => slate.others.first_mut()?.margins.insert(id, more),
+            };
+            Some("/recommended".to_owned())
+        }),
+        of("S048", |slate, _| {
+            let first = slate.solutions.iter().find(|one| Some(&one.id) == slate.recommended.as_ref())?;
+            let (safer, dearer) = (first.scores["safety"] + 0.5, first.scores["cost"] - 20.0);
+            let other = slate.others.first_mut()?;
+            other.scores.extend([("safety".to_owned(), safer), ("cost".to_owned(), dearer)]);
+            (slate.fallback || !slate.conflict.is_empty()).then(|| "/recommended".to_owned())
+        }),
     ]
+}
+
+/// Caution does not decide here: another one may be recommended.
+fn calm(slate: &mut Slate) {
+    slate.conflict.clear();
+    slate.fallback = false;
 }
 
 fn path(at: usize, field: &str) -> Option<String> {
@@ -222,133 +266,4 @@ fn settle(slate: &mut Slate) -> Option<()> {
     slate.noise = None;
     slate.hypervolume = None;
     Some(())
-}
-
-/// The mutators of F001 to F004.
-#[must_use]
-pub fn drills() -> Vec<Mutator<Drill>> {
-    let of = |code: &'static str, apply: fn(&mut Drill, &mut Random) -> Option<String>| Mutator::new(code, apply);
-    vec![
-        of("F001", |drill, random| {
-            let at = random.index(drill.trials.len());
-            if random.percent(50) {
-                drill.trials[at].elapsed_ms = drill.budget_ms + 1;
-            } else {
-                (drill.trials[at].answer, drill.trials[at].error) = (None, None);
-            }
-            Some(format!("/trials/{at}"))
-        }),
-        of("F002", |drill, random| {
-            let at = random.index(drill.trials.len());
-            let axis = random.index(2);
-            let there = drill.recommendations.iter().filter(|(agent, _)| !drill.trials[at].failed.contains(*agent));
-            let wanted = there.map(|(_, wanted)| wanted[axis]).max()?;
-            drill.trials[at].answer.as_mut()?[axis] = wanted - 1;
-            Some(format!("/trials/{at}/answer"))
-        }),
-        of("F003", |drill, random| {
-            let at = random.index(drill.trials.len());
-            let first = drill.trials[at].failed.first().cloned();
-            match (random.index(3), first) {
-                (0, Some(_)) => drop(drill.trials[at].audit.pop()),
-                (1, Some(first)) => drill.trials[at].audit.push(first),
-                _ => drill.trials[at].audit.push("stranger".to_owned()),
-            }
-            Some(format!("/trials/{at}/audit"))
-        }),
-        of("F004", |drill, random| {
-            // Still as safe as everybody who was there, but less than with everybody there.
-            let at = random.index(drill.trials.len());
-            let axis = random.index(2);
-            let with_all = drill.trials.iter().find(|trial| trial.failed.is_empty())?.answer.clone()?[axis];
-            let failed = drill.trials[at].failed.clone();
-            let there = drill.recommendations.iter().filter(|(agent, _)| !failed.contains(*agent));
-            let wanted = there.map(|(_, wanted)| wanted[axis]).max()?;
-            drill.trials[at].answer.as_mut()?[axis] = wanted;
-            (wanted < with_all && !failed.is_empty()).then(|| format!("/trials/{at}/answer"))
-        }),
-    ]
-}
-
-/// The mutators of T001 to T003.
-#[must_use]
-pub fn timelines() -> Vec<Mutator<Timeline>> {
-    let of = |code: &'static str, apply: fn(&mut Timeline, &mut Random) -> Option<String>| Mutator::new(code, apply);
-    vec![
-        of("T001", |timeline, random| {
-            let at = random.index(timeline.phases.len());
-            let span = &timeline.phases[at].span;
-            timeline.phases[at].budget_ms = Some(span.to_ms - span.from_ms - 1);
-            Some(format!("/phases/{at}/span"))
-        }),
-        of("T002", |timeline, random| {
-            if random.percent(50) {
-                timeline.total.to_ms = timeline.phases.last()?.span.to_ms - 1;
-                return Some(format!("/phases/{}/span", timeline.phases.len() - 1));
-            }
-            let before = timeline.phases[0].span.to_ms;
-            let span = &mut timeline.phases[1].span;
-            let earlier = span.from_ms - before + 1;
-            span.from_ms -= earlier;
-            span.to_ms -= earlier;
-            Some("/phases/1/span".to_owned())
-        }),
-        of("T003", |timeline, _| {
-            let at = timeline.phases.iter().position(|phase| phase.overlap_percent.is_some())?;
-            let span = timeline.phases[at].span.clone();
-            let third = (span.to_ms - span.from_ms) / 3;
-            for (place, agent) in timeline.phases[at].agents.iter_mut().enumerate() {
-                agent.from_ms = span.from_ms + third * place as u64;
-                agent.to_ms = agent.from_ms + third;
-            }
-            Some(format!("/phases/{at}/agents"))
-        }),
-    ]
-}
-
-/// The mutators of B001 to B004.
-#[must_use]
-pub fn migrations() -> Vec<Mutator<Migration>> {
-    let of = |code: &'static str, apply: fn(&mut Migration, &mut Random) -> Option<String>| Mutator::new(code, apply);
-    vec![
-        of("B001", |one, random| stale(one, random, false)),
-        of("B002", |one, random| {
-            if random.percent(50) {
-                one.document["elapsed"] = json!("3 s");
-                return Some("/elapsed".to_owned());
-            }
-            one.new_fields.push("/elapsed".to_owned());
-            // The reader of this client does not need it; the schema does.
-            one.reader = None;
-            Some("/elapsed".to_owned())
-        }),
-        of("B003", |one, random| stale(one, random, true)),
-        of("B004", |one, random| {
-            one.reader = Some(if random.percent(50) {
-                Arc::new(|document| {
-                    let known = document.as_object().is_some_and(|map| map.len() <= 6);
-                    if known { Ok(Value::Null) } else { Err("unknown field".to_owned()) }
-                })
-            } else {
-                Arc::new(|document| Ok(json!(document.as_object().map(serde_json::Map::len))))
-            });
-            Some(String::new())
-        }),
-    ]
-}
-
-/// A legacy field is filled from something else.
-fn stale(one: &mut Migration, random: &mut Random, single: bool) -> Option<String> {
-    let solutions = one.document["solutions"].as_array()?;
-    if (solutions.len() == 1) != single {
-        return None;
-    }
-    let other = solutions.iter().find(|solution| solution["id"] != one.document["recommended"]).cloned();
-    if random.percent(50) {
-        one.document["final_decision"] =
-            other.map_or_else(|| json!("an older decision"), |other| other["decision"].clone());
-        return Some("/final_decision".to_owned());
-    }
-    one.document["recommendations"] = json!([]);
-    Some("/recommendations".to_owned())
 }

@@ -1,6 +1,6 @@
 //! The kill matrix of our own rules, and valid plans by the thousand.
 
-use super::{KillMatrix, break_rule, drills, migrations, plans, slates, timelines};
+use super::{KillMatrix, break_rule, drills, migrations, plans, series, slates, timelines};
 use crate::contract;
 use crate::generate::{PlanConfig, Random, SlateConfig, drill, migration, plan, slate, timeline};
 use crate::plan::{PlanValidator, rules};
@@ -30,6 +30,11 @@ fn every_mutant_is_caught_by_its_rule_alone_at_its_path() {
         .mutators(plans().into_iter().filter(|mutator| mutator.code() != "P004"))
         .judge(|plan| validator.check(plan).codes(""));
     matrix.assert_complete();
+    println!(
+        "figure: {} mutants of each of {} rules of plans, each caught by its rule alone",
+        rounds(),
+        rules().len() - 1
+    );
 }
 
 #[test]
@@ -56,6 +61,7 @@ fn valid_plans_are_never_accused_and_all_rules_run() {
         assert!(report.is_clean(), "round {round}: {report}\n{}", plan.to_json());
         report.skipped.into_iter().for_each(|skip| *skipped.entry(skip.rule).or_default() += 1);
     }
+    println!("figure: {count} valid plans, none accused");
     skipped.remove("P004");
     assert!(skipped.values().all(|times| *times < count * 3 / 4), "some rule hardly ever runs: {skipped:?}");
 }
@@ -77,7 +83,7 @@ fn undoing_a_defect_restores_validity() {
 }
 
 #[test]
-fn the_catalogue_has_102_rules() {
+fn the_catalogue_has_111_rules() {
     let count = |prefix: &str, codes: Vec<String>| codes.iter().filter(|code| code.starts_with(prefix)).count();
     fn codes<T>(rules: &[Rule<T>]) -> Vec<String> {
         rules.iter().map(|rule| rule.code().to_owned()).collect()
@@ -88,8 +94,9 @@ fn the_catalogue_has_102_rules() {
         count("B", codes(&contract::rules())),
         count("F", codes(&solution::drill_rules())),
         count("T", codes(&solution::timeline_rules())),
+        count("C", codes(&solution::series_rules())),
     ];
-    assert_eq!(all, [67, 24, 4, 4, 3]);
+    assert_eq!(all, [67, 29, 4, 4, 3, 4]);
 }
 
 fn proven<S: Subject + Clone>(
@@ -112,8 +119,9 @@ fn every_mutant_of_a_slate_is_caught_by_its_rule_alone_at_its_path() {
 }
 
 #[test]
-fn every_mutant_of_drills_timelines_and_migrations_is_caught() {
+fn every_mutant_of_drills_series_timelines_and_migrations_is_caught() {
     proven(&solution::drill_rules(), drills(), drill);
+    proven(&solution::series_rules(), series(), crate::generate::series);
     proven(&solution::timeline_rules(), timelines(), timeline);
     proven(&contract::rules(), migrations(), migration);
 }

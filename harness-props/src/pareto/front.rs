@@ -11,7 +11,7 @@ const PART: usize = 48;
 /// Runs that merging begins with.
 const RUN: usize = 64;
 
-type Point<const D: usize> = ([f64; D], u32);
+pub(super) type Point<const D: usize> = ([f64; D], u32);
 
 /// Indices of the front in ascending order.
 pub(super) fn of(values: &[f64], objectives: usize, keep: bool) -> Vec<usize> {
@@ -65,7 +65,7 @@ fn front<const D: usize>(values: &[f64], objectives: usize, keep: bool) -> Vec<u
 }
 
 /// All points but those that a few good ones dominate: of evenly spread points nearly nothing is left to sort.
-fn thinned<const D: usize>(count: usize, row: impl Fn(usize) -> [f64; D]) -> Vec<Point<D>> {
+pub(super) fn thinned<const D: usize>(count: usize, row: impl Fn(usize) -> [f64; D]) -> Vec<Point<D>> {
     const PICKS: usize = 24;
     if count < 1_000 {
         return (0..count).map(|at| (row(at), at as u32)).collect();

@@ -29,6 +29,7 @@ fn front_of_small_sets_full_of_ties_is_that_of_brute_force() {
             brute(&points).into_iter().filter(|one| !(0..*one).any(|earlier| rows[earlier] == rows[*one])).collect();
         assert_eq!(points.front(Duplicates::First), first, "round {round}: {rows:?}");
     }
+    println!("figure: {} fronts of small sets full of ties, each that of brute force", rounds(10_000));
 }
 
 #[test]
@@ -137,4 +138,15 @@ fn hypervolume_is_that_of_boxes() {
     assert_eq!(hypervolume(&[vec![2, 2, 2], vec![1, 1, 1], vec![-1, 9, 9]], &[0, 0, 0]).unwrap(), 8);
     assert!(hypervolume(&[vec![1], vec![1, 2]], &[0]).is_err());
     assert!(hypervolume(&[vec![i64::MAX; 4]], &[i64::MIN; 4]).is_err());
+}
+
+#[test]
+fn a_few_good_points_thin_out_the_rest_wherever_they_stand() {
+    let mut random = Random::new(5);
+    let rows: Vec<[f64; 2]> = (0..10_000).map(|_| [0, 1].map(|_| random.below(1_000_000) as f64)).collect();
+    let left = super::front::thinned::<2>(rows.len(), |at| rows[at]);
+    assert!(left.len() < 500, "{} of 10,000 are left to sort", left.len());
+    // The only good point stands last.
+    let last = |at: usize| if at == 4_999 { [0.0, 0.0] } else { [1.0 + at as f64, 6_000.0 - at as f64] };
+    assert_eq!(super::front::thinned::<2>(5_000, last), [([0.0, 0.0], 4_999)]);
 }

@@ -69,8 +69,8 @@ impl CriticalPath {
             return Err(Undefined::Overflow);
         }
         let sequence = order.sequence().ok_or(Undefined::Cycle)?;
-        if view.bonds.is_empty() {
-            return Self::plain(view, sequence);
+        if let Some(tails) = order.tails() {
+            return Self::plain(view, sequence, tails);
         }
         let mut early = vec![0_i64; count];
         let mut makespan = 0;
@@ -99,36 +99,40 @@ impl CriticalPath {
         Ok(Self { early, late, free, makespan })
     }
 
-    /// Where every dependency is "starts after the end". One place in memory is touched per dependency and direction,
-    /// because in a large plan each of them is far away.
-    fn plain(view: &View, sequence: &[u32]) -> Result<Self, Undefined> {
+    /// Where every dependency is "starts after the end" and the times behind the ends are known: one more pass. One
+    /// place in memory is touched per dependency, because in a large plan each of them is far away.
+    fn plain(view: &View, sequence: &[u32], tails: &[u32]) -> Result<Self, Undefined> {
+        /// The end of a step, and the earliest start of those that wait for it.
+        #[derive(Clone, Copy)]
+        struct Seen {
+            finish: u32,
+            next: u32,
+        }
         let durations = &view.durations;
-        let mut finish = vec![0_i64; durations.len()];
+        let mut seen: Vec<Seen> =
+            durations.iter().map(|ticks| Seen { finish: *ticks as u32, next: u32::MAX }).collect();
         let mut makespan = 0;
         for step in sequence.iter().map(|step| *step as usize) {
+            let before = &view.targets[view.edges(step)];
             let mut start = 0;
-            for on in &view.targets[view.edges(step)] {
+            for on in before {
                 if *on as usize == step {
                     return Err(Undefined::Cycle);
                 }
-                start = start.max(finish[*on as usize]);
+                start = start.max(seen[*on as usize].finish);
             }
-            finish[step] = start + durations[step];
-            makespan = makespan.max(finish[step]);
-        }
-        // The least late start and the least early start of whatever waits for a step.
-        let mut waiting = vec![(makespan, makespan); durations.len()];
-        for step in sequence.iter().rev().map(|step| *step as usize) {
-            let (late, early) = (waiting[step].0 - durations[step], finish[step] - durations[step]);
-            for on in &view.targets[view.edges(step)] {
-                let theirs = &mut waiting[*on as usize];
-                *theirs = (theirs.0.min(late), theirs.1.min(early));
+            for on in before {
+                let next = &mut seen[*on as usize].next;
+                *next = start.min(*next);
             }
+            let finish = &mut seen[step].finish;
+            *finish += start;
+            makespan = makespan.max(*finish);
         }
-        let early = finish.iter().zip(durations).map(|(finish, ticks)| finish - ticks).collect();
-        let late = waiting.iter().zip(durations).map(|(waiting, ticks)| waiting.0 - ticks).collect();
-        let free = waiting.iter().zip(&finish).map(|(waiting, finish)| waiting.1 - finish).collect();
-        Ok(Self { early, late, free, makespan })
+        let early = seen.iter().zip(durations).map(|(seen, ticks)| i64::from(seen.finish) - ticks).collect();
+        let late = tails.iter().zip(durations).map(|(tail, ticks)| i64::from(makespan - tail) - ticks).collect();
+        let free = seen.iter().map(|seen| i64::from(seen.next.min(makespan) - seen.finish)).collect();
+        Ok(Self { early, late, free, makespan: i64::from(makespan) })
     }
 
     /// Length of the plan in ticks: nothing can be faster, whatever the resources.

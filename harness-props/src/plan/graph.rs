@@ -16,39 +16,72 @@ const UNSEEN: u32 = u32::MAX;
 pub struct Order {
     sequence: Vec<u32>,
     components: Vec<Vec<u32>>,
+    tails: Vec<u32>,
+}
+
+/// A step while the order is sought: how many steps that wait for it are open, and the longest time behind its end.
+#[derive(Clone, Copy, Default)]
+struct Open {
+    dependents: u32,
+    tail: u32,
 }
 
 impl Order {
     /// Computes the order (Kahn 1962), and for what is left the strongly connected components (Tarjan 1972).
+    ///
+    /// From the ends backwards: this needs the lists of what is waited for, and no second graph. The times behind the
+    /// ends fall out of the same pass; in a large plan each look at a step is a look into distant memory.
     pub(crate) fn of(view: &View) -> Self {
-        let count = view.len();
-        let earlier =
-            |step: usize| view.targets[view.edges(step)].iter().all(|on| *on == NOWHERE || *on as usize <= step);
-        if (0..count).all(earlier) {
-            return Self { sequence: (0..count as u32).collect(), components: Vec::new() };
+        if view.has_short_ticks() {
+            Self::peel(view, |step| view.durations[step] as u32)
+        } else {
+            Self::peel(view, |_| 0)
         }
-        let mut dependents = vec![0_u32; count];
+    }
+
+    fn peel(view: &View, ticks: impl Fn(usize) -> u32) -> Self {
+        let count = view.len();
+        let mut open = vec![Open::default(); count];
+        let mut listed = true;
         for step in 0..count {
             for on in real(view, step) {
-                dependents[on] += 1;
+                open[on].dependents += 1;
+                listed &= on < step;
             }
         }
-        // From the ends backwards: this needs the lists of what is waited for, and no second graph.
-        let mut sequence: Vec<u32> = (0..count as u32).rev().filter(|step| dependents[*step as usize] == 0).collect();
+        // One place more than there are steps, so that the next one can be written before it is known to be one.
+        let mut sequence = vec![0_u32; count + 1];
+        let mut found = 0;
+        for step in (0..count).rev() {
+            sequence[found] = step as u32;
+            found += usize::from(listed || open[step].dependents == 0);
+        }
         let mut next = 0;
-        while next < sequence.len() {
+        while next < found {
             let step = sequence[next] as usize;
             next += 1;
+            let tail = open[step].tail.wrapping_add(ticks(step));
             for on in real(view, step) {
-                dependents[on] -= 1;
-                if dependents[on] == 0 {
-                    sequence.push(on as u32);
+                let theirs = &mut open[on];
+                theirs.dependents -= 1;
+                theirs.tail = theirs.tail.max(tail);
+                if !listed {
+                    sequence[found] = on as u32;
+                    found += usize::from(theirs.dependents == 0);
                 }
             }
         }
+        sequence.truncate(found);
         sequence.reverse();
-        let components = if sequence.len() == count { Vec::new() } else { components(view, &dependents) };
-        Self { sequence, components }
+        let components = if found == count { Vec::new() } else { components(view, &open) };
+        let tails = if view.has_short_ticks() { open.iter().map(|step| step.tail).collect() } else { Vec::new() };
+        Self { sequence, components, tails }
+    }
+
+    /// The longest time from the end of each step to the end of the plan, where that is known: in a plan without lags
+    /// whose durations together fit in 32 bits. Meaningless while there are cycles.
+    pub(crate) fn tails(&self) -> Option<&[u32]> {
+        (!self.tails.is_empty()).then_some(&self.tails)
     }
 
     /// The steps in order, or nothing if there is a cycle.
@@ -74,14 +107,14 @@ fn real(view: &View, step: usize) -> impl Iterator<Item = usize> + '_ {
 }
 
 /// Strongly connected components of two or more steps among those with open dependents.
-fn components(view: &View, open: &[u32]) -> Vec<Vec<u32>> {
+fn components(view: &View, open: &[Open]) -> Vec<Vec<u32>> {
     let count = view.len();
     let (mut index, mut low) = (vec![UNSEEN; count], vec![0_u32; count]);
     let mut on_stack = vec![false; count];
     let (mut stack, mut calls): (Vec<u32>, Vec<(u32, u32)>) = (Vec::new(), Vec::new());
     let mut clock = 0;
     let mut found = Vec::new();
-    for root in (0..count).filter(|step| open[*step] > 0) {
+    for root in (0..count).filter(|step| open[*step].dependents > 0) {
         if index[root] != UNSEEN {
             continue;
         }
@@ -99,7 +132,7 @@ fn components(view: &View, open: &[u32]) -> Vec<Vec<u32>> {
             let mut deeper = false;
             for position in edges.start + edge as usize..edges.end {
                 let on = view.targets[position];
-                if on == NOWHERE || open[on as usize] == 0 || on == step {
+                if on == NOWHERE || open[on as usize].dependents == 0 || on == step {
                     continue;
                 }
                 if index[on as usize] == UNSEEN {

@@ -65,6 +65,9 @@ fn acyclic_digraphs_are_counted_exactly() {
     if rounds(0) > 0 {
         assert_eq!(accepted(5, "P009"), 29_281);
         assert_eq!(accepted(5, "P007"), 1_024);
+        println!(
+            "figure: 29281 of the 1048576 digraphs of five steps are acyclic, and in 1024 all wait for earlier ones only"
+        );
     }
 }
 

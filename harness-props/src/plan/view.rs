@@ -277,6 +277,16 @@ impl View {
         self.bonds.get(edge).copied().unwrap_or_default()
     }
 
+    /// True when every dependency is "starts after the end" and the sum of all durations fits in 32 bits.
+    pub(crate) fn has_short_ticks(&self) -> bool {
+        let mut sum = 0_u64;
+        let whole = self.durations.iter().all(|ticks| {
+            sum = sum.saturating_add(ticks.unsigned_abs());
+            *ticks >= 0
+        });
+        whole && sum < u64::from(u32::MAX) && self.bonds.is_empty() && self.durations.len() == self.len()
+    }
+
     pub(crate) fn find(&self, id: &Id) -> Option<usize> {
         self.ids.iter().position(|known| known == id)
     }
@@ -335,5 +345,41 @@ impl Subject {
 impl RuleSubject for Subject {
     fn supplies(&self, facet: &str) -> bool {
         self.view.facets.contains(facet)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::{Hash as _, Hasher as _};
+
+    use super::{IdHasher, Names};
+    use crate::plan::Id;
+
+    #[test]
+    fn ids_are_spread_whatever_they_are() {
+        let hash = |id: &Id| {
+            let mut hasher = IdHasher::default();
+            id.hash(&mut hasher);
+            hasher.finish()
+        };
+        let ids = (0..1_000_u64)
+            .map(Id::Number)
+            .chain((0..1_000).map(|n| Id::Text(format!("a rather long name {n}").into())));
+        let hashes: std::collections::BTreeSet<u64> = ids.map(|id| hash(&id)).collect();
+        assert_eq!(hashes.len(), 2_000);
+    }
+
+    #[test]
+    fn ids_are_found_by_a_table_only_where_they_lie_close_together() {
+        let names = |numbers: &[u64]| {
+            let ids: Vec<Id> = numbers.iter().copied().map(Id::Number).collect();
+            let mut repeated = Vec::new();
+            let names = Names::of(&ids, &mut repeated);
+            assert!(ids.iter().all(|id| names.find(id).is_some()) && names.find(&Id::Number(4)).is_none());
+            (matches!(names, Names::Dense { .. }), repeated)
+        };
+        assert_eq!(names(&[7, 5, 6]), (true, vec![]));
+        assert_eq!(names(&[7, 5, 7]), (true, vec![(0, 2)]));
+        assert_eq!(names(&[1, u64::MAX, 1]), (false, vec![(0, 2)]));
     }
 }

@@ -49,6 +49,7 @@
 //! matrix.assert_complete();
 //! ```
 
+mod lens;
 mod report;
 mod validator;
 
@@ -59,6 +60,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use lens::{Lens, Names};
 pub use report::{Report, Skipped, Violation};
 pub use validator::Validator;
 

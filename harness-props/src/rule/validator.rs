@@ -82,6 +82,14 @@ impl<T: Subject> Validator<T> {
         &self.rules
     }
 
+    /// Gives the rule of this code another check; its severity, and whether it is on, stay.
+    pub(crate) fn rejudge(mut self, with: &Rule<T>) -> Self {
+        for rule in self.rules.iter_mut().filter(|rule| rule.code() == with.code()) {
+            rule.check = with.check.clone();
+        }
+        self
+    }
+
     fn each(mut self, code: &str, change: impl Fn(&mut Rule<T>)) -> Self {
         self.rules.iter_mut().filter(|rule| rule.code() == code).for_each(change);
         self
@@ -90,6 +98,11 @@ impl<T: Subject> Validator<T> {
     /// Runs every rule and reports everything found.
     #[must_use]
     pub fn check(&self, subject: &T) -> Report {
+        self.check_with(subject, |facet| subject.supplies(facet))
+    }
+
+    /// Runs every rule whose facets are supplied, as somebody else says.
+    pub(crate) fn check_with(&self, subject: &T, supplies: impl Fn(&str) -> bool) -> Report {
         let mut report = Report { required: self.required.clone(), ..Report::default() };
         let mut found = Vec::new();
         for rule in &self.rules {
@@ -99,7 +112,7 @@ impl<T: Subject> Validator<T> {
                 report.skipped.push(skip("switched off".to_owned()));
                 continue;
             }
-            if let Some(facet) = rule.needs.iter().find(|facet| !subject.supplies(facet)) {
+            if let Some(facet) = rule.needs.iter().find(|facet| !supplies(facet)) {
                 report.skipped.push(skip(format!("needs `{facet}`, which is not supplied")));
                 continue;
             }

@@ -1,4 +1,4 @@
-//! The smallest plan that still fails in the same way.
+//! The smallest plan that still fails in the same way; [`value`] does so for slates, drills and whatever else can [`Shrink`].
 //!
 //! Shrinking works on the plan itself, not on the random numbers it was made of: steps and dependencies are deleted in
 //! chunks, a step is contracted (whoever waited for it waits for what it waited for), two dependencies are exchanged
@@ -20,6 +20,10 @@
 //! assert_eq!(shrunk.plan.steps.len(), 2);
 //! assert!(shrunk.is_minimal, "the budget of {} calls was enough", shrink::BUDGET);
 //! ```
+
+mod value;
+
+pub use value::{Least, Shrink, value};
 
 use crate::plan::{Id, Link, Plan, PlanModel, Step, Ticks};
 
@@ -261,7 +265,6 @@ impl<F: FnMut(&Plan) -> bool> Search<F> {
 }
 
 /// Smaller plans than this one, one step of shrinking each, most promising first: for engines that ask one by one.
-#[cfg(feature = "proptest")]
 pub(crate) fn candidates(plan: &Plan) -> Vec<Plan> {
     let mut all = Vec::new();
     let mut chunk = plan.steps.len();

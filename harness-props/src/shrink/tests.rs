@@ -39,7 +39,7 @@ fn cycles_shrink_to_the_true_minimum() {
             // The calls that matter are those until the smallest graph stands; dropping content comes after.
             worst = worst.max(shrunk.calls);
         }
-        println!("cycles of {size}: {minimal} of {seeds} minimal, at most {worst} calls");
+        println!("figure: cycles of {size}: {minimal} of {seeds} minimal, at most {worst} calls");
         assert_eq!(minimal, seeds, "cycles of {size}");
         assert!(worst <= limit, "cycles of {size} took {worst} calls");
     }

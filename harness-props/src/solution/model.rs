@@ -67,6 +67,8 @@ Solution {
     confidence: Option<f64>,
     /// How sure it would be if nothing was missing.
     full_confidence: Option<f64>,
+    /// What is uncertain about it, each in words that name a missing input or an objective.
+    uncertainty: Vec<String>,
     /// Why it is preferred.
     trade_off: Option<TradeOff>,
     /// How it is carried out.
@@ -109,6 +111,12 @@ Slate {
     recommended: Option<String>,
     /// Preferences that gave way.
     overrides: Vec<Override>,
+    /// Binding constraints that pull apart here: the case is about them, and caution decides.
+    conflict: Vec<String>,
+    /// True when it is an answer of last resort, made without those who should have been asked: caution decides.
+    fallback: bool,
+    /// Why the recommended one was chosen, in words.
+    reasoning: Option<String>,
     /// Inputs that were missing: agents, records.
     missing: Vec<String>,
     /// Warnings in the output.

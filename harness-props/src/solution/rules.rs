@@ -1,9 +1,10 @@
-//! S001 to S043: what is offered, what it keeps, how it is ranked.
+//! S001 to S041: what is offered, what it keeps, how it is ranked.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::json;
 
+use super::care::Caution;
 use super::model::{Slate, Solution};
 use crate::pareto::{Points, Sense, hypervolume};
 use crate::plan::{PlanValidator, Ticks};
@@ -14,11 +15,11 @@ const SCORES: &str = "undefined while a score is missing or wrong (S003)";
 const WEIGHTS: &str = "undefined while the weights are wrong (S030)";
 const RANKS: &str = "undefined while ranks are not 1 to k (S032)";
 
-/// All 24 rules, in order of their codes.
+/// All 29 rules, in order of their codes.
 #[must_use]
 pub fn catalogue() -> Vec<Rule<Slate>> {
     use Severity::{Error, Info, Warning};
-    vec![
+    let mut rules = vec![
         Rule::new("S001", Error, "there is a solution, and not more than allowed", count),
         Rule::new("S002", Error, "solution ids are unique", unique_ids),
         Rule::new("S003", Error, "every score is there, finite and from 0 to 100", scores_in_range),
@@ -31,7 +32,7 @@ pub fn catalogue() -> Vec<Rule<Slate>> {
             .needs(&["constraints", "rejected"]),
         Rule::new("S020", Error, "no solution dominates another", non_dominated).needs(&["sense"]),
         Rule::new("S021", Warning, "no two solutions have the same scores", distinct),
-        Rule::new("S022", Error, "every objective says whether more is better", senses),
+        Rule::new("S022", Error, "every objective says whether more is better", senses).needs(&["sense"]),
         Rule::new("S023", Warning, "solutions differ by more than what does not count", epsilon_distinct)
             .needs(&["epsilon", "sense"])
             .implied_by(&["S020", "S021"]),
@@ -42,7 +43,9 @@ pub fn catalogue() -> Vec<Rule<Slate>> {
         Rule::new("S032", Error, "ranks are 1 to k by composite", ranks_right).needs(&["rank"]),
         Rule::new("S033", Error, "ties are broken by safety and then as declared", ties_right)
             .needs(&["weight", "rank"]),
-        Rule::new("S034", Error, "the first is recommended", recommended_is_first).needs(&["rank", "recommended"]),
+        Rule::new("S034", Error, "the first is recommended", recommended_is_first)
+            .needs(&["rank", "recommended"])
+            .implied_by(&["S047", "S048"]),
         Rule::new("S035", Error, "nothing allowed dominates the first", first_is_best)
             .needs(&["weight", "rank", "others", "sense"])
             .implied_by(&["S020"]),
@@ -51,10 +54,9 @@ pub fn catalogue() -> Vec<Rule<Slate>> {
         Rule::new("S037", Error, "trade-offs speak of objectives that differ", trade_offs_differ).needs(&["trade_off"]),
         Rule::new("S040", Error, "every solution's plan is valid", plans_valid).needs(&["plan"]),
         Rule::new("S041", Error, "totals agree with the plan", totals_agree).needs(&["plan", "totals"]),
-        Rule::new("S042", Error, "confidence is from 0 to 1, and not higher for missing inputs", confidence_honest)
-            .needs(&["confidence"]),
-        Rule::new("S043", Warning, "there is a warning for every missing input", warned).needs(&["missing"]),
-    ]
+    ];
+    rules.extend(super::care::rules(Caution::default()));
+    rules
 }
 
 impl Subject for Slate {
@@ -62,7 +64,7 @@ impl Subject for Slate {
         let any = |has: fn(&Solution) -> bool| self.solutions.iter().any(has);
         match facet {
             // What every slate has to have: leaving it out is an error and no way around the rule.
-            "sense" | "weight" | "composite" | "rank" | "recommended" => true,
+            "sense" | "weight" | "composite" | "rank" | "recommended" | "uncertainty" | "reasoning" => true,
             "constraints" => !self.constraints.is_empty(),
             "rejected" => !self.rejected.is_empty(),
             "others" => !self.others.is_empty(),
@@ -74,12 +76,15 @@ impl Subject for Slate {
             "plan" => any(|one| one.plan.is_some()),
             "totals" => any(|one| one.totals.is_some()),
             "confidence" => any(|one| one.confidence.is_some()),
+            "full_confidence" => any(|one| one.full_confidence.is_some()),
+            "conflict" => !self.conflict.is_empty(),
+            "caution" => self.fallback || !self.conflict.is_empty(),
             _ => false,
         }
     }
 }
 
-fn at(solution: usize, field: &str) -> String {
+pub(super) fn at(solution: usize, field: &str) -> String {
     format!("/solutions/{solution}/{field}")
 }
 
@@ -139,7 +144,7 @@ fn by_rank(slate: &Slate) -> Option<Vec<usize>> {
     right.then_some(order)
 }
 
-fn broken<'a>(slate: &'a Slate, solution: &'a Solution) -> impl Iterator<Item = &'a str> {
+pub(super) fn broken<'a>(slate: &'a Slate, solution: &'a Solution) -> impl Iterator<Item = &'a str> {
     let binding = slate.constraints.iter().filter(|constraint| constraint.binding);
     binding.map(|one| one.id.as_str()).filter(|id| solution.margins.get(*id).is_some_and(|margin| *margin < 0.0))
 }
@@ -517,29 +522,5 @@ fn totals_agree(slate: &Slate, found: &mut Findings) {
                 format!("`{}` claims to cost {}, but its plan costs {}", solution.id, shown(got), shown(cost));
             found.add(at(index, "totals/cost"), message, json!({"expected": shown(cost), "got": shown(got)}));
         }
-    }
-}
-
-fn confidence_honest(slate: &Slate, found: &mut Findings) {
-    for (index, solution) in slate.solutions.iter().enumerate() {
-        let Some(confidence) = solution.confidence else { continue };
-        let why = match solution.full_confidence {
-            _ if !(0.0..=1.0).contains(&confidence) => format!("is {confidence}, not from 0 to 1"),
-            Some(full) if !slate.missing.is_empty() && confidence > full => {
-                format!("is {confidence} with inputs missing, more than {full} with all of them")
-            }
-            _ => continue,
-        };
-        let witness =
-            json!({"confidence": confidence.to_string(), "full": solution.full_confidence, "missing": slate.missing});
-        found.add(at(index, "confidence"), format!("the confidence of `{}` {why}", solution.id), witness);
-    }
-}
-
-fn warned(slate: &Slate, found: &mut Findings) {
-    let silent: BTreeSet<&String> =
-        slate.missing.iter().filter(|input| !slate.warnings.iter().any(|warning| warning.contains(*input))).collect();
-    for input in silent {
-        found.add("/warnings", format!("`{input}` was missing, and no warning names it"), json!({"missing": input}));
     }
 }

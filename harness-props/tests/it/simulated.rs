@@ -302,13 +302,25 @@ pub(crate) fn list_defects() -> Vec<Defect<ListAppend>> {
             vec![t(1, &[r("x"), r("y")], &[&[], &[1]]), t(2, &[w("x", 1), w("y", 1)], &[])],
         ),
         free(
-            "G-nonadjacent",
-            &[GNonadjacent],
+            "long fork",
+            &[LongFork],
             vec![
                 t(1, &[r("a"), r("d")], &[&[], &[1]]),
                 t(2, &[w("a", 1), w("b", 1)], &[]),
                 t(3, &[r("b"), r("c")], &[&[1], &[]]),
                 t(4, &[w("c", 1), w("d", 1)], &[]),
+            ],
+        ),
+        free(
+            "G-nonadjacent",
+            &[GNonadjacent],
+            vec![
+                t(1, &[r("a"), r("f")], &[&[], &[1]]),
+                t(2, &[w("a", 1), w("b", 1)], &[]),
+                t(3, &[r("b"), r("c")], &[&[1], &[]]),
+                t(4, &[w("c", 1), w("d", 1)], &[]),
+                t(5, &[r("d"), r("e")], &[&[1], &[]]),
+                t(6, &[w("e", 1), w("f", 1)], &[]),
             ],
         ),
         free("G2-item", &[G2Item], vec![t(1, &[r("x"), w("y", 1)], &[&[]]), t(2, &[r("y"), w("x", 1)], &[&[]])]),
@@ -412,13 +424,25 @@ pub(crate) fn register_defects() -> Vec<Defect<RwRegister>> {
         free("G-single", &[GSingle], vec![t(1, &[r("x"), r("y")], &[0, 1]), t(2, &[w("x", 1), w("y", 1)], &[])]),
         free("G2-item", &[G2Item], vec![t(1, &[r("x"), w("y", 1)], &[0]), t(2, &[r("y"), w("x", 1)], &[0])]),
         free(
-            "G-nonadjacent",
-            &[GNonadjacent],
+            "long fork",
+            &[LongFork],
             vec![
                 t(1, &[r("a"), r("d")], &[0, 1]),
                 t(2, &[w("a", 1), w("b", 1)], &[]),
                 t(3, &[r("b"), r("c")], &[1, 0]),
                 t(4, &[w("c", 1), w("d", 1)], &[]),
+            ],
+        ),
+        free(
+            "G-nonadjacent",
+            &[GNonadjacent],
+            vec![
+                t(1, &[r("a"), r("f")], &[0, 1]),
+                t(2, &[w("a", 1), w("b", 1)], &[]),
+                t(3, &[r("b"), r("c")], &[1, 0]),
+                t(4, &[w("c", 1), w("d", 1)], &[]),
+                t(5, &[r("d"), r("e")], &[1, 0]),
+                t(6, &[w("e", 1), w("f", 1)], &[]),
             ],
         ),
         free(

@@ -333,3 +333,10 @@ fn a_hundred_thousand_operations_cost_about_ten_times_ten_thousand() {
     assert!(ratio < 40.0, "quadratic would be 100 times; this is {ratio:.1}");
     eprintln!("100,000 operations: {:?}", judge(100_000));
 }
+
+#[test]
+fn times_are_shown_as_short_as_they_can_be() {
+    let us = Duration::from_micros;
+    let shown = [us(0), us(250), us(999), us(1_000), us(1_500), us(20_000)].map(super::verdict::millis);
+    assert_eq!(shown, ["0 ms", "0.250 ms", "0.999 ms", "1 ms", "1.5 ms", "20 ms"]);
+}

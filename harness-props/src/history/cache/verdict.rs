@@ -284,7 +284,7 @@ fn list<T: fmt::Display>(what: &str, all: &[T]) -> Option<String> {
     Some(format!("{} {what}: {}{more}", all.len(), shown.join("; ")))
 }
 
-fn millis(duration: Duration) -> String {
+pub(super) fn millis(duration: Duration) -> String {
     let millis = duration.as_secs_f64() * 1e3;
     match millis {
         m if m < 1.0 && m > 0.0 => format!("{m:.3} ms"),

@@ -270,3 +270,22 @@ fn no_fault_no_bite_no_writes_and_no_reads_are_no_evidence() {
     assert_eq!(blind(&unread.judge(&limits())), ["no loss", "converged"]);
     assert!(FailoverTimeline::new("x").judge(&limits()).outcome().is_no_evidence());
 }
+
+#[test]
+fn every_question_is_shown_on_a_line_with_its_answer() {
+    let verdict = clean(1).judge(&limits());
+    let text = verdict.to_string();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), verdict.checks().len(), "{text}");
+    for ((name, outcome), line) in verdict.checks().iter().zip(lines) {
+        assert!(line.starts_with(name) && line.ends_with(&outcome.to_string()), "{line}");
+    }
+}
+
+#[test]
+fn times_before_the_other_are_negative() {
+    assert_eq!(
+        [super::after_us(ms(5), ms(2)), super::after_us(ms(2), ms(5)), super::after_us(ms(2), ms(2))],
+        [3_000, -3_000, 0]
+    );
+}

@@ -113,6 +113,22 @@ fn each_defect_turns_exactly_its_question_red() {
 }
 
 #[test]
+fn what_is_not_steady_is_told_with_the_last_window() {
+    let at = |ms: u64| (ms / 10) as usize;
+    let verdict = judge(|t| (at(3_500)..400).step_by(2).for_each(|n| t.calls[n].reply = Reply::Hung));
+    let told = verdict.after.detail();
+    assert!(told.contains("25 of the last 50 calls were good"), "{told}");
+}
+
+#[test]
+fn a_window_of_fewer_calls_than_the_minimum_is_not_steady() {
+    let few = |minimum: usize| OutageRules::new(Steady::new(ms(500), 99).minimum(minimum));
+    assert!(outage().judge(&few(50)).before.is_pass(), "{:?}", outage().judge(&few(50)).before);
+    assert!(outage().judge(&few(51)).before.is_no_evidence());
+    assert_eq!(few(0).steady.minimum, 1);
+}
+
+#[test]
 fn an_empty_timeline_is_evidence_of_nothing() {
     let verdict = OutageTimeline::default().judge(&rules());
     for outcome in [&verdict.before, &verdict.bit, &verdict.during, &verdict.after] {

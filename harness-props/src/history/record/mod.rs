@@ -10,4 +10,5 @@ mod text;
 
 pub use history::{End, History, HistoryError, Kind, Moment, Operation};
 pub use key::Key;
+pub(crate) use key::KeyHash;
 pub use recorder::{Pending, Process, Recorder};

@@ -64,6 +64,22 @@ fn jepsens_own_spelling_is_read() {
 }
 
 #[test]
+fn only_what_looks_like_a_number_is_one() {
+    let read = |token: &str| {
+        let edn = format!("{{:type :invoke, :process 0, :f :read, :value [{token} nil]}}");
+        History::<Register>::from_edn(&edn).map(|history| history.operations()[0].call.key().clone())
+    };
+    assert_eq!(read("-7"), Ok((-7).into()));
+    assert_eq!(read("12N"), Ok(12.into()));
+    for name in ["inf", "nan", "infinity", "e5"] {
+        assert_eq!(read(name), Ok(name.into()));
+    }
+    for fraction in ["1.5", "-2.5", "+.5"] {
+        assert!(matches!(read(fraction), Err(HistoryError::Malformed { .. })), "{fraction} is no key");
+    }
+}
+
+#[test]
 fn torn_and_malformed_texts_are_typed_errors() {
     let json = sample().to_json();
     let read = |text: &str| History::<Register>::from_json(text).unwrap_err();

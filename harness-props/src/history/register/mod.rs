@@ -30,9 +30,10 @@ use serde_json::{Value, json};
 use super::Budget;
 use super::linear::{Interval, Linearity, Sequential, search};
 use super::record::key::int;
-use super::record::{End, History, Key, Kind, Operation};
+use super::record::{End, History, Key, KeyHash, Kind, Operation};
 use super::witness::{conclude, list};
 use crate::Outcome;
+use zones::Clusters;
 
 /// Histories of registers, each under a key, without a value at first. In Jepsen's form, with independent keys: `read`
 /// `[k nil]`, `write` `[k v]`, `cas` `[k [old new]]`; without a key, the key is 0.
@@ -167,6 +168,8 @@ pub struct RegisterVerdict {
 /// One operation of a key, reduced to what matters.
 #[derive(Debug, Clone, Copy)]
 struct Span {
+    /// Index in the history.
+    operation: usize,
     invoked: u64,
     ended: u64,
     kind: Effect,
@@ -182,7 +185,7 @@ enum Effect {
 
 impl Span {
     /// `None` for what has no effect and says nothing.
-    fn of(operation: &Operation<Register>) -> Option<Self> {
+    fn of(index: usize, operation: &Operation<Register>) -> Option<Self> {
         let kind = match (&operation.call, &operation.end) {
             (_, End::Fail) | (Call::Read(_), End::Info) => return None,
             (Call::Read(_), End::Ok(Reply::Value(value))) => Effect::Read(*value),
@@ -192,7 +195,12 @@ impl Span {
         };
         // Events are counted from 1 here: at 0 the initial value was written.
         let after = |order: u64| order.saturating_add(1);
-        Some(Self { invoked: after(operation.invoked.order), ended: after(operation.ended.order), kind })
+        Some(Self {
+            operation: index,
+            invoked: after(operation.invoked.order),
+            ended: after(operation.ended.order),
+            kind,
+        })
     }
 }
 
@@ -221,25 +229,23 @@ impl History<Register> {
     #[must_use]
     pub fn judge(&self, budget: &Budget) -> RegisterVerdict {
         let operations = self.operations();
-        // Spans by key, each with the index of its operation.
-        let mut places: HashMap<&Key, usize> = HashMap::new();
-        let mut keys: Vec<(&Key, Vec<Span>, Vec<usize>)> = Vec::new();
+        let mut places: HashMap<&Key, usize, KeyHash> = HashMap::default();
+        let mut keys: Vec<(&Key, Vec<Span>)> = Vec::new();
         let mut verdict = RegisterVerdict::default();
         for (n, operation) in operations.iter().enumerate() {
-            let Some(span) = Span::of(operation) else { continue };
+            let Some(span) = Span::of(n, operation) else { continue };
             verdict.operations += usize::from(operation.is_ok());
             verdict.readings += usize::from(matches!(span.kind, Effect::Read(Some(_))));
             let key = operation.call.key();
             let place = *places.entry(key).or_insert_with(|| {
-                keys.push((key, Vec::new(), Vec::new()));
+                keys.push((key, Vec::new()));
                 keys.len() - 1
             });
             keys[place].1.push(span);
-            keys[place].2.push(n);
         }
         verdict.keys = keys.len();
-        for (key, spans, indices) in &keys {
-            verdict.judge(key, spans, |n| operations[indices[n]].to_string(), budget);
+        for (key, spans) in &keys {
+            verdict.judge(key, spans, |n| operations[spans[n].operation].to_string(), budget);
         }
         verdict
     }
@@ -247,9 +253,9 @@ impl History<Register> {
 
 impl RegisterVerdict {
     fn judge(&mut self, key: &Key, spans: &[Span], show: impl Fn(usize) -> String, budget: &Budget) {
-        let refuted = if has_unique_writes(spans) {
+        let refuted = if let Some(writes) = Clusters::of(spans) {
             self.without_search += 1;
-            zones::refute(spans)
+            zones::refute(spans, writes)
         } else {
             match search_key(spans, budget) {
                 Linearity::Shown { .. } => None,
@@ -284,19 +290,6 @@ impl RegisterVerdict {
             )
         })
     }
-}
-
-fn has_unique_writes(spans: &[Span]) -> bool {
-    let mut written: Vec<i64> = Vec::with_capacity(spans.len());
-    for span in spans {
-        match span.kind {
-            Effect::Write(value) => written.push(value),
-            Effect::CompareAndSet(..) => return false,
-            Effect::Read(_) => {}
-        }
-    }
-    written.sort_unstable();
-    written.windows(2).all(|pair| pair[0] != pair[1])
 }
 
 fn search_key(spans: &[Span], budget: &Budget) -> Linearity {

@@ -1,6 +1,7 @@
 //! The register judge against the definition, and what it says.
 
-use super::{Call, Effect, Register, Reply, Span, search_key, zones};
+use super::zones::{Clusters, refute};
+use super::{Call, Effect, Register, Reply, Span, search_key};
 use crate::history::linear::Linearity;
 use crate::history::{Budget, End, History};
 
@@ -24,27 +25,58 @@ fn zones_and_search_agree_on_random_histories() {
             order.swap(n, with);
         }
         let mut written = 0;
+        // Values that lie close together, and values that do not.
+        let apart = if round % 2 == 0 { 1 } else { 1 << 40 };
         let spans: Vec<Span> = order
             .chunks(2)
             .map(|pair| {
                 let kind = match draw(2) {
                     0 => {
                         written += 1;
-                        Effect::Write(written)
+                        Effect::Write(written * apart)
                     }
-                    _ => Effect::Read(Some(draw(4) as i64).filter(|value| *value > 0)),
+                    _ => Effect::Read(Some(draw(4) as i64 * apart).filter(|value| *value > 0)),
                 };
                 let is_unknown = matches!(kind, Effect::Write(_)) && draw(6) == 0;
                 let ended = if is_unknown { u64::MAX } else { pair[0].max(pair[1]) };
-                Span { invoked: pair[0].min(pair[1]), ended, kind }
+                Span { operation: 0, invoked: pair[0].min(pair[1]), ended, kind }
             })
             .collect();
-        let fast = zones::refute(&spans).is_some();
+        let writes = Clusters::of(&spans).expect("each value is written once");
+        let fast = refute(&spans, writes).is_some();
         let slow = matches!(search_key(&spans, &Budget::default()), Linearity::Refuted { .. });
         assert_eq!(fast, slow, "round {round}: {spans:?}");
         refuted += usize::from(slow);
     }
     assert!((2_000..18_000).contains(&refuted), "{refuted} of 20,000: one side is hardly tried");
+}
+
+#[test]
+fn clusters_are_of_unique_writes_only_whatever_the_values() {
+    let spans = |kinds: &[Effect]| -> Vec<Span> {
+        let span = |(n, kind): (usize, &Effect)| Span {
+            operation: n,
+            invoked: 2 * n as u64 + 1,
+            ended: 2 * n as u64 + 2,
+            kind: *kind,
+        };
+        kinds.iter().enumerate().map(span).collect()
+    };
+    let refuted = |kinds: &[Effect]| Clusters::of(&spans(kinds)).map(|writes| refute(&spans(kinds), writes));
+    let (write, read) = (Effect::Write, |value| Effect::Read(Some(value)));
+    for (least, most) in [(1, 2), (i64::MIN, i64::MAX), (-5, 1 << 50), (i64::MAX - 1, i64::MAX)] {
+        assert_eq!(refuted(&[write(least), read(least), write(most), read(most)]), Some(None), "{least} {most}");
+        assert_eq!(refuted(&[write(most), write(least), read(most)]), Some(Some(vec![0, 1, 2])), "{least} {most}");
+        assert_eq!(refuted(&[write(least), write(most), write(least)]), None, "{least} twice");
+        assert_eq!(refuted(&[write(least), Effect::CompareAndSet(least, most)]), None);
+        for stranger in [0, least.wrapping_sub(1), most.wrapping_add(1), least / 2 + most / 2]
+            .into_iter()
+            .filter(|n| ![least, most].contains(n))
+        {
+            assert_eq!(refuted(&[write(least), write(most), read(stranger)]), Some(Some(vec![2])), "{stranger}");
+        }
+    }
+    assert_eq!(refuted(&[Effect::Read(None)]), Some(None));
 }
 
 fn sequence(calls: &[(Call, End<Reply>)]) -> History<Register> {

@@ -8,6 +8,7 @@
 use super::{Effect, Span};
 
 /// A write with its readings.
+#[derive(Debug)]
 struct Cluster {
     /// Index of the write; `None` for the initial value.
     write: Option<usize>,
@@ -15,28 +16,87 @@ struct Cluster {
     last_begin: u64,
 }
 
-/// Two operations or clusters that cannot both be: indices into the spans.
-pub(super) fn refute(spans: &[Span]) -> Option<Vec<usize>> {
-    // Writes by value; clusters of writes that nobody read and nobody knows the end of may never have happened.
-    let mut writes: Vec<(i64, usize)> = Vec::new();
-    for (n, span) in spans.iter().enumerate() {
-        if let Effect::Write(value) = span.kind {
-            writes.push((value, n));
+/// No cluster.
+const NOBODY: u32 = u32::MAX;
+
+/// The clusters of unique writes, to be found by the value.
+#[derive(Debug)]
+pub(super) struct Clusters {
+    /// One for each write, in the order of the spans.
+    clusters: Vec<Cluster>,
+    by_value: ByValue,
+}
+
+#[derive(Debug)]
+enum ByValue {
+    /// Values that lie close together, as those of a counter do: a table from the least one on.
+    Near { least: i64, table: Vec<u32> },
+    /// Any other, sorted.
+    Far(Vec<(i64, u32)>),
+}
+
+impl ByValue {
+    /// `None` when a value was written twice.
+    fn of(mut writes: Vec<(i64, u32)>) -> Option<Self> {
+        let (least, most) =
+            writes.iter().fold((i64::MAX, i64::MIN), |(a, b), (value, _)| (a.min(*value), b.max(*value)));
+        if most.wrapping_sub(least) as u64 / 4 >= writes.len() as u64 {
+            writes.sort_unstable();
+            let unique = writes.windows(2).all(|pair| pair[0].0 != pair[1].0);
+            return unique.then_some(Self::Far(writes));
         }
+        let mut table = vec![NOBODY; (most - least) as usize + 1];
+        for (value, cluster) in writes {
+            let seat = &mut table[(value - least) as usize];
+            if *seat != NOBODY {
+                return None;
+            }
+            *seat = cluster;
+        }
+        Some(Self::Near { least, table })
     }
-    writes.sort_unstable();
-    let mut clusters: Vec<Cluster> = writes
-        .iter()
-        .map(|(_, n)| Cluster { write: Some(*n), first_end: spans[*n].ended, last_begin: spans[*n].invoked })
-        .collect();
+
+    fn find(&self, value: i64) -> Option<usize> {
+        let cluster = match self {
+            Self::Near { least, table } => {
+                *table.get(usize::try_from(value.checked_sub(*least)?).ok()?).filter(|cluster| **cluster != NOBODY)?
+            }
+            Self::Far(writes) => writes[writes.binary_search_by_key(&value, |(value, _)| *value).ok()?].1,
+        };
+        Some(cluster as usize)
+    }
+}
+
+impl Clusters {
+    /// The writes without their readings; `None` when a value was written twice, or somebody compares and sets.
+    pub(super) fn of(spans: &[Span]) -> Option<Self> {
+        let (mut clusters, mut writes) = (Vec::new(), Vec::new());
+        for (n, span) in spans.iter().enumerate() {
+            match span.kind {
+                Effect::Write(value) => {
+                    writes.push((value, u32::try_from(clusters.len()).ok()?));
+                    clusters.push(Cluster { write: Some(n), first_end: span.ended, last_begin: span.invoked });
+                }
+                Effect::CompareAndSet(..) => return None,
+                Effect::Read(_) => {}
+            }
+        }
+        Some(Self { clusters, by_value: ByValue::of(writes)? })
+    }
+}
+
+/// Two operations or clusters that cannot both be: indices into the spans.
+pub(super) fn refute(spans: &[Span], writes: Clusters) -> Option<Vec<usize>> {
+    // A write that nobody read and nobody knows the end of may never have happened: its cluster bounds nothing.
+    let Clusters { mut clusters, by_value } = writes;
     let mut initial = Cluster { write: None, first_end: 0, last_begin: 0 };
     for (n, span) in spans.iter().enumerate() {
         let Effect::Read(value) = span.kind else { continue };
         let cluster = match value {
             None => &mut initial,
-            Some(value) => match writes.binary_search_by_key(&value, |(value, _)| *value) {
-                Ok(found) => &mut clusters[found],
-                Err(_) => return Some(vec![n]), // nobody wrote it
+            Some(value) => match by_value.find(value) {
+                Some(found) => &mut clusters[found],
+                None => return Some(vec![n]), // nobody wrote it
             },
         };
         if let Some(write) = cluster.write

@@ -99,7 +99,11 @@ pub enum Class {
     LostUpdate,
     /// A cycle with exactly one anti-dependency: read skew.
     GSingle,
-    /// A cycle with several anti-dependencies, no two in a row.
+    /// Two transactions see the writes of two others, which have nothing to do with each other, in opposite orders (Cerone,
+    /// Bernardi and Gotsman, *A Framework for Transactional Consistency Models with Atomic Visibility*, 2015): what parallel
+    /// snapshot isolation allows and snapshot isolation does not.
+    LongFork,
+    /// Any other cycle with several anti-dependencies, no two in a row.
     GNonadjacent,
     /// A cycle with anti-dependencies in a row: write skew.
     G2Item,
@@ -117,7 +121,9 @@ impl Class {
             | Self::Internal
             | Self::G0 => Level::ReadUncommitted,
             Self::DirtyUpdate | Self::G1a | Self::G1b | Self::G1c => Level::ReadCommitted,
-            Self::UnrepeatableRead | Self::LostUpdate | Self::GSingle | Self::GNonadjacent => Level::SnapshotIsolation,
+            Self::UnrepeatableRead | Self::LostUpdate | Self::GSingle | Self::LongFork | Self::GNonadjacent => {
+                Level::SnapshotIsolation
+            }
             Self::G2Item => Level::Serializable,
         }
     }
@@ -137,6 +143,7 @@ impl Class {
             Self::UnrepeatableRead => "unrepeatable read",
             Self::LostUpdate => "lost update",
             Self::GSingle => "G-single",
+            Self::LongFork => "long fork",
             Self::GNonadjacent => "G-nonadjacent",
             Self::G2Item => "G2-item",
         }

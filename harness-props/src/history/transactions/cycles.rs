@@ -134,6 +134,7 @@ impl Hunt<'_> {
             (false, true) => Order::Session,
             (false, false) => Order::Free,
         };
+        let class = if class == Class::GNonadjacent && is_long_fork(&cycle) { Class::LongFork } else { class };
         if order == self.variant {
             self.findings.cycle(Anomaly { class, order }, cycle);
         }
@@ -145,4 +146,10 @@ fn is_skew(cycle: &Cycle) -> bool {
     let kinds: Vec<u8> = cycle.iter().map(|(_, kind)| *kind).filter(|kind| *kind != THEN).collect();
     let next = kinds.iter().cycle().skip(1);
     kinds.len() > 1 && kinds.iter().zip(next).any(|(kind, next)| kind & next & RW != 0)
+}
+
+/// True for four transactions in which two readings and two anti-dependencies take turns.
+fn is_long_fork(cycle: &Cycle) -> bool {
+    let kinds: Vec<u8> = cycle.iter().map(|(_, kind)| *kind).filter(|kind| *kind != THEN).collect();
+    matches!(kinds[..], [WR, RW, WR, RW] | [RW, WR, RW, WR])
 }

@@ -87,6 +87,14 @@ impl Edges {
         self.list.iter().filter(|(_, _, kind)| kind & kinds != 0).count()
     }
 
+    /// What these edges, their graph and the search in it take, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        let (edge, row) = (size_of::<(u32, u32, u8)>(), size_of::<u32>() + size_of::<u8>());
+        // Rows twice while they are sorted; marks of components; two states of a search with where each came from.
+        let node = 2 * size_of::<u32>() + 5 * size_of::<u32>() + 2 * (size_of::<u32>() + size_of::<(u32, u8)>());
+        self.list.capacity() * edge + self.list.len() * row + self.nodes as usize * node
+    }
+
     /// Sorted by where they begin.
     pub(super) fn graph(self) -> Graph {
         let nodes = self.nodes as usize;
@@ -344,6 +352,20 @@ mod tests {
             edges.link(n, (n + 1) % 1_000_000, WW);
         }
         assert_eq!(edges.graph().components(0..1_000_000, WW, |_| true).members[0].len(), 1_000_000);
+    }
+
+    #[test]
+    fn bytes_grow_with_edges_and_nodes() {
+        let edges = |nodes: u32, links: u32| {
+            let mut edges = Edges::new(nodes as usize);
+            (0..links).for_each(|n| edges.link(n % nodes, (n + 1) % nodes, WW));
+            edges
+        };
+        let (alone, linked) = (edges(1_000, 0), edges(1_000, 500));
+        // Seven numbers of four bytes and two states of a search of twelve bytes and up for each node.
+        assert!((52_000..80_000).contains(&alone.bytes()), "{}", alone.bytes());
+        assert_eq!(linked.bytes() - alone.bytes(), linked.list.capacity() * 12 + 500 * 5);
+        assert_eq!(edges(2_000, 0).bytes(), 2 * alone.bytes());
     }
 
     #[test]

@@ -1,12 +1,11 @@
 //! What is common to judging lists and registers: names become numbers, findings are collected.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
 
 use super::anomaly::{Anomaly, Class, Order};
 use super::graph::{Edges, SESSION, TIME};
 use super::{Step, Transactional};
-use crate::history::record::{End, Key, Operation};
+use crate::history::record::{End, Key, KeyHash, Operation};
 
 /// No transaction: an element that was refused, or that nobody wrote.
 pub(super) const NOBODY: u32 = u32::MAX;
@@ -41,41 +40,7 @@ impl Findings {
     }
 }
 
-/// A fast hash for keys: a history is trusted not to attack its own test.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Fold(u64);
-
-impl Hasher for Fold {
-    fn finish(&self) -> u64 {
-        self.0 ^ (self.0 >> 32)
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.write_u64(u64::from_le_bytes(word));
-        }
-    }
-
-    fn write_u8(&mut self, n: u8) {
-        self.write_u64(u64::from(n));
-    }
-
-    fn write_u64(&mut self, n: u64) {
-        self.0 = (self.0.rotate_left(5) ^ n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn write_i64(&mut self, n: i64) {
-        self.write_u64(n as u64);
-    }
-
-    fn write_isize(&mut self, n: isize) {
-        self.write_u64(n as u64);
-    }
-}
-
-type Numbers<'h> = HashMap<&'h Key, u32, BuildHasherDefault<Fold>>;
+type Numbers<'h> = HashMap<&'h Key, u32, KeyHash>;
 
 /// A write of a value under a key, by its transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,6 +69,11 @@ pub(super) struct Numbered<'h> {
 }
 
 impl<'h> Numbered<'h> {
+    /// What numbers for so many operations with so many steps take at most, in bytes.
+    pub(super) fn bytes(operations: usize, steps: usize) -> usize {
+        operations * size_of::<u32>() + steps * (size_of::<u32>() + size_of::<Write>())
+    }
+
     pub(super) fn of<K: Transactional>(operations: &'h [Operation<K>]) -> Self {
         let mut numbers = Numbers::default();
         let steps = operations.iter().map(|operation| operation.call.len()).sum();

@@ -216,17 +216,24 @@ pub struct TransactionsVerdict {
     pub ambiguous: Vec<(Key, i64)>,
     /// True when the budget ended before every forbidden cycle was ruled out.
     pub is_incomplete: bool,
+    /// Where the budget's bytes ended, what was looked at until then and what was not, if they did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
 }
 
+/// What a judgement without a budget of its own may take: a history of millions of transactions needs more than searches do.
+const BYTES: usize = 4 << 30;
+
 impl History<ListAppend> {
-    /// Judges it by a guarantee, within the default [`Budget`].
+    /// Judges it by a guarantee, within the states of the default [`Budget`] and 4 GiB.
     #[must_use]
     pub fn judge(&self, isolation: impl Into<Isolation>) -> TransactionsVerdict {
-        judge(self.operations(), isolation.into(), &Budget::default())
+        judge(self.operations(), isolation.into(), &Budget::default().bytes(BYTES))
     }
 
     /// Judges it by a guarantee; the budget's states bound the search for each kind of cycle in each group of transactions
-    /// that depend on each other.
+    /// that depend on each other, its bytes what is remembered of the history: past them the verdict says what was
+    /// [`stopped`](TransactionsVerdict::stopped).
     #[must_use]
     pub fn judge_within(&self, isolation: impl Into<Isolation>, budget: &Budget) -> TransactionsVerdict {
         judge(self.operations(), isolation.into(), budget)
@@ -234,14 +241,15 @@ impl History<ListAppend> {
 }
 
 impl History<RwRegister> {
-    /// Judges it by a guarantee, within the default [`Budget`].
+    /// Judges it by a guarantee, within the states of the default [`Budget`] and 4 GiB.
     #[must_use]
     pub fn judge(&self, isolation: impl Into<Isolation>) -> TransactionsVerdict {
-        judge(self.operations(), isolation.into(), &Budget::default())
+        judge(self.operations(), isolation.into(), &Budget::default().bytes(BYTES))
     }
 
     /// Judges it by a guarantee; the budget's states bound the search for each kind of cycle in each group of transactions
-    /// that depend on each other.
+    /// that depend on each other, its bytes what is remembered of the history: past them the verdict says what was
+    /// [`stopped`](TransactionsVerdict::stopped).
     #[must_use]
     pub fn judge_within(&self, isolation: impl Into<Isolation>, budget: &Budget) -> TransactionsVerdict {
         judge(self.operations(), isolation.into(), budget)
@@ -249,7 +257,8 @@ impl History<RwRegister> {
 }
 
 fn judge<K: Transactional>(operations: &[Operation<K>], isolation: Isolation, budget: &Budget) -> TransactionsVerdict {
-    let numbered = Numbered::of(operations);
+    let steps = operations.iter().map(|operation| operation.call.len()).sum::<usize>();
+    let needed = Numbered::bytes(operations.len(), steps);
     let count = |which: fn(&End<K::Reply>) -> bool| operations.iter().filter(|o| which(&o.end)).count();
     let mut verdict = TransactionsVerdict {
         isolation,
@@ -258,9 +267,20 @@ fn judge<K: Transactional>(operations: &[Operation<K>], isolation: Isolation, bu
         unknown: count(|end| matches!(end, End::Info)),
         dependencies: [0; 3],
         found: Vec::new(),
-        ambiguous: numbered.repeated.iter().map(|(key, value)| ((*key).clone(), *value)).collect(),
+        ambiguous: Vec::new(),
         is_incomplete: false,
+        stopped: None,
     };
+    let stop = |verdict: &mut TransactionsVerdict, needed: usize, done: &str| {
+        let (needed, bytes) = (needed.div_ceil(1 << 20), budget.max_bytes() >> 20);
+        verdict.stopped = Some(format!("the budget of {bytes} MiB ended where {needed} MiB are needed; {done}"));
+    };
+    if needed > budget.max_bytes() {
+        stop(&mut verdict, needed, "nothing was looked at");
+        return verdict;
+    }
+    let numbered = Numbered::of(operations);
+    verdict.ambiguous = numbered.repeated.iter().map(|(key, value)| ((*key).clone(), *value)).collect();
     if !verdict.ambiguous.is_empty() {
         return verdict;
     }
@@ -269,7 +289,12 @@ fn judge<K: Transactional>(operations: &[Operation<K>], isolation: Isolation, bu
     verdict.dependencies = [WW, WR, RW].map(|kind| edges.count(kind));
     drop(numbered);
     link_order(operations, isolation.order, &mut edges);
-    cycles::find(edges, isolation, budget, &mut findings);
+    let needed = edges.bytes();
+    if needed > budget.max_bytes() {
+        stop(&mut verdict, needed, "every reading was looked at, cycles of dependencies were not");
+    } else {
+        cycles::find(edges, isolation, budget, &mut findings);
+    }
     verdict.is_incomplete = findings.is_incomplete;
     verdict.found = findings
         .seen
@@ -338,6 +363,8 @@ impl TransactionsVerdict {
         });
         let missing = if self.committed == 0 {
             Some("no transaction committed")
+        } else if let Some(stopped) = &self.stopped {
+            Some(stopped.as_str())
         } else if self.dependencies == [0; 3] {
             Some("no transaction depended on another: nothing could have gone wrong")
         } else if self.is_incomplete {

@@ -143,12 +143,15 @@ fn dependencies(view: &View) -> impl Iterator<Item = (usize, usize, usize)> + '_
 
 fn no_self_dependency(plan: &Subject, found: &mut Findings) {
     let view = plan.view();
-    for (step, position, _) in dependencies(view).filter(|(step, _, on)| step == on) {
-        found.at(&[step as u32], || {
-            let id = view.id(step);
-            let witness = json!({"step": id, "position": position});
-            (view.step_path(step, &format!("after/{position}")), format!("`{id}` waits for itself"), witness)
-        });
+    for step in 0..view.len() {
+        let targets = &view.targets[view.edges(step)];
+        for position in (0..targets.len()).filter(|position| targets[*position] as usize == step) {
+            found.at(&[step as u32], || {
+                let id = view.id(step);
+                let witness = json!({"step": id, "position": position});
+                (view.step_path(step, &format!("after/{position}")), format!("`{id}` waits for itself"), witness)
+            });
+        }
     }
 }
 
