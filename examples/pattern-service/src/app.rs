@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::serve::ListenerExt as _;
 use serde_json::Value;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::auth::RateLimiter;
@@ -21,6 +21,7 @@ use crate::model::Model;
 use crate::patterns::{Library, LoadError};
 use crate::records::Record;
 use crate::store::{Store, StoreError};
+use crate::tokens::Tokens;
 use crate::{log, routes};
 
 /// How long requests under way may take to finish after the signal to stop.
@@ -75,6 +76,9 @@ pub struct App {
     /// Counters.
     pub metrics: Arc<Metrics>,
     pub(crate) limiter: RateLimiter,
+    pub(crate) tokens: Tokens,
+    /// Places for requests under way.
+    pub(crate) places: Semaphore,
     pub(crate) stop: watch::Receiver<bool>,
     pub(crate) executions: AtomicU64,
     pub(crate) records: AtomicU64,
@@ -108,6 +112,7 @@ impl App {
             .map_err(|source| StartError::Database { address: masked(config.database_url.expose()), source })?;
         let (write_behind, queue) = mpsc::unbounded_channel();
         let app = Arc::new(Self {
+            places: Semaphore::new(config.max_in_flight),
             config,
             library,
             store,
@@ -115,6 +120,7 @@ impl App {
             model,
             metrics,
             limiter: RateLimiter::default(),
+            tokens: Tokens::default(),
             stop: stop.clone(),
             executions: AtomicU64::new(0),
             records: AtomicU64::new(0),

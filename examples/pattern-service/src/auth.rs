@@ -17,6 +17,9 @@ use crate::error::ApiError;
 use crate::metrics::count;
 use crate::plant::Plant;
 
+/// Where tokens are issued and revoked: by the operator alone.
+const TOKENS: &str = "/v1/tokens";
+
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// Accepts at most so many requests of one identity in any one second.
@@ -65,11 +68,22 @@ fn identity(headers: &HeaderMap, peer: SocketAddr) -> String {
     named.map_or_else(|| peer.ip().to_string(), |name| name.chars().take(128).collect())
 }
 
+/// The token that a request shows.
+fn given(headers: &HeaderMap) -> Option<&[u8]> {
+    let (scheme, given) = headers.get(header::AUTHORIZATION)?.as_bytes().split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then_some(given)
+}
+
+/// Whether it is the operator's token. Digests are compared, so that the time taken says nothing about it.
 fn token_fits(headers: &HeaderMap, token: &Secret) -> bool {
-    let Some(given) = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes()) else { return false };
-    let Some((scheme, given)) = given.split_at_checked(7) else { return false };
-    // Digests are compared, so that the time taken says nothing about the token.
-    scheme.eq_ignore_ascii_case(b"bearer ") && Sha256::digest(given) == Sha256::digest(token.expose())
+    given(headers).is_some_and(|given| Sha256::digest(given) == Sha256::digest(token.expose()))
+}
+
+/// Whether a request is let in: by the operator's token everywhere, by an issued one everywhere but where tokens are made.
+fn is_let_in(app: &App, request: &Request, token: &Secret) -> bool {
+    let remembers = app.config.plants.on(Plant::RemembersTokens);
+    let issued = || given(request.headers()).is_some_and(|given| app.tokens.is_valid(given, Instant::now(), remembers));
+    token_fits(request.headers(), token) || (!request.uri().path().starts_with(TOKENS) && issued())
 }
 
 /// Lets a request through if its token is right and its identity is within the limit.
@@ -81,7 +95,7 @@ pub(crate) async fn guard(
 ) -> Response {
     let Some(auth) = &app.config.auth else { return next.run(request).await };
     let identity = identity(request.headers(), peer);
-    if !token_fits(request.headers(), &auth.token) && !app.config.plants.on(Plant::IgnoresAuth) {
+    if !is_let_in(&app, &request, &auth.token) && !app.config.plants.on(Plant::IgnoresAuth) {
         if !app.config.plants.on(Plant::FlatFailedLogins) {
             count(&app.metrics.failed_logins);
         }

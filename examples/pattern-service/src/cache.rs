@@ -112,8 +112,10 @@ impl Local {
 /// Both tiers.
 pub struct Cache {
     local: Local,
-    client: Client,
-    manager: ConnectionManager,
+    link: Mutex<Link>,
+    /// Those who know the primary; empty when the address does not change.
+    sentinels: Vec<Client>,
+    master: String,
     scope: String,
     instance: String,
     up: watch::Sender<bool>,
@@ -129,19 +131,35 @@ impl std::fmt::Debug for Cache {
     }
 }
 
-impl Cache {
-    /// Prepares both tiers; does not need Redis to be there.
-    pub fn new(config: &Config, metrics: Arc<Metrics>) -> Result<Self, RedisError> {
-        let client = Client::open(config.redis_url.expose())?;
+/// Where the shared tier is at present.
+#[derive(Clone)]
+struct Link {
+    url: String,
+    client: Client,
+    manager: ConnectionManager,
+}
+
+impl Link {
+    fn to(url: String) -> Result<Self, RedisError> {
+        let client = Client::open(url.as_str())?;
         let settings = ConnectionManagerConfig::new()
             .set_number_of_retries(0)
             .set_connection_timeout(Some(REDIS_LIMIT))
             .set_response_timeout(Some(REDIS_LIMIT));
         let manager = ConnectionManager::new_lazy_with_config(client.clone(), settings)?;
+        Ok(Self { url, client, manager })
+    }
+}
+
+impl Cache {
+    /// Prepares both tiers; does not need Redis to be there.
+    pub fn new(config: &Config, metrics: Arc<Metrics>) -> Result<Self, RedisError> {
+        let sentinels = config.sentinels.iter().map(|at| Client::open(format!("redis://{at}")));
         Ok(Self {
             local: Local::default(),
-            client,
-            manager,
+            link: Mutex::new(Link::to(config.redis_url.expose().to_owned())?),
+            sentinels: sentinels.collect::<Result<_, _>>()?,
+            master: config.redis_master.clone(),
             // Channels do not know databases, so the number goes into the name.
             scope: format!("pattern-service:{}", config.redis_db),
             instance: crate::unique_id(),
@@ -161,6 +179,36 @@ impl Cache {
     pub async fn wait_until_up(&self, limit: Duration) -> bool {
         let mut up = self.up.subscribe();
         timeout(limit, up.wait_for(|up| *up)).await.is_ok_and(|seen| seen.is_ok())
+    }
+
+    fn link(&self) -> MutexGuard<'_, Link> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Goes to whom the sentinels name as the primary. Nobody answers: the old address is tried again.
+    async fn find_primary(&self, is_first: bool) -> Result<(), RedisError> {
+        if self.plants.on(Plant::StaysWithOldPrimary) && !is_first {
+            return Ok(());
+        }
+        for sentinel in &self.sentinels {
+            let asked = timeout(REDIS_LIMIT, async {
+                let mut connection = sentinel.get_multiplexed_async_connection().await?;
+                let mut ask = redis::cmd("SENTINEL");
+                ask.arg("get-master-addr-by-name").arg(&self.master);
+                ask.query_async::<Option<(String, u16)>>(&mut connection).await
+            });
+            let Ok(Ok(Some((host, port)))) = asked.await else { continue };
+            let now = self.link().url.clone();
+            let primary = with_address(&now, &host, port).ok_or_else(|| {
+                RedisError::from((redis::ErrorKind::InvalidClientConfig, "the sentinels name an odd address"))
+            })?;
+            if primary != now {
+                log::info!("the primary of the shared cache is {host}:{port}");
+                *self.link() = Link::to(primary)?;
+            }
+            return Ok(());
+        }
+        Ok(())
     }
 
     fn key(&self, name: &str) -> String {
@@ -263,7 +311,7 @@ impl Cache {
 
     /// Asks Redis within the time limit; a failure takes the shared tier out until the subscription proves it again.
     async fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Option<T> {
-        let mut manager = self.manager.clone();
+        let mut manager = self.link().manager.clone();
         match timeout(REDIS_LIMIT, command.query_async(&mut manager)).await {
             Ok(Ok(value)) => Some(value),
             failed => {
@@ -278,8 +326,12 @@ impl Cache {
     /// Follows the messages of the other instances until told to stop; reconnects by itself.
     pub async fn follow(&self, mut stop: watch::Receiver<bool>) {
         let work = async {
+            let mut is_first = true;
             loop {
-                let ended = self.subscribed().await;
+                let ended = match self.find_primary(std::mem::take(&mut is_first)).await {
+                    Ok(()) => self.subscribed().await,
+                    Err(error) => Err(error),
+                };
                 self.up.send_replace(false);
                 log::debug!("cache subscription ended: {ended:?}");
                 sleep(BEAT / 4).await;
@@ -295,9 +347,12 @@ impl Cache {
     /// only while the beat comes back through the subscription: that proves both.
     async fn subscribed(&self) -> Result<(), RedisError> {
         let silent = || RedisError::from((redis::ErrorKind::Io, "Redis is silent"));
-        let mut subscription = timeout(BEAT, self.client.get_async_pubsub()).await.map_err(|_| silent())??;
+        let client = self.link().client.clone();
+        let mut subscription = timeout(BEAT, client.get_async_pubsub()).await.map_err(|_| silent())??;
         timeout(BEAT, subscription.subscribe(self.channel())).await.map_err(|_| silent())??;
-        self.local.clear(); // messages may have been missed
+        if !self.plants.on(Plant::KeepsMissedTexts) {
+            self.local.clear(); // messages may have been missed
+        }
         let mut messages = subscription.into_on_message();
         let mut beat = interval(BEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -351,9 +406,24 @@ impl Cache {
     }
 }
 
+/// The same address with another host and port: password and database stay.
+fn with_address(url: &str, host: &str, port: u16) -> Option<String> {
+    let mut url = reqwest::Url::parse(url).ok()?;
+    url.set_host(Some(host)).ok()?;
+    url.set_port(Some(port)).ok()?;
+    Some(url.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_primary_keeps_password_and_database() {
+        let moved = with_address("redis://:secret@127.0.0.1:6379/1", "127.0.0.2", 7000);
+        assert_eq!(moved.as_deref(), Some("redis://:secret@127.0.0.2:7000/1"));
+        assert_eq!(with_address("nonsense", "127.0.0.1", 1), None);
+    }
 
     fn text(version: i64) -> Text {
         Text { version, text: format!("v{version}").into() }

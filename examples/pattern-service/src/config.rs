@@ -14,10 +14,12 @@ use crate::log::Level;
 use crate::plant::Plants;
 
 /// Variable, flag and meaning of every setting.
-pub const SETTINGS: [(&str, &str, &str); 15] = [
+pub const SETTINGS: [(&str, &str, &str); 19] = [
     ("TMWS_ENVIRONMENT", "environment", "testing | staging | production (required)"),
     ("TMWS_DATABASE_URL", "database-url", "postgresql://user:password@host:port/database (required)"),
     ("TMWS_REDIS_URL", "redis-url", "redis://host:port/db (required)"),
+    ("TMWS_REDIS_SENTINELS", "redis-sentinels", "host:port,… of sentinels; they name the primary instead of redis-url"),
+    ("TMWS_REDIS_MASTER", "redis-master", "the name the sentinels know the primary by; default mymaster"),
     ("TMWS_AUTH_ENABLED", "auth-enabled", "true | false; default true, but false in testing"),
     ("TMWS_TOKEN", "token", "bearer token, at least 16 characters; required when authentication is on"),
     ("TMWS_RATE_LIMIT", "rate-limit", "requests per second and identity when authentication is on; default 100"),
@@ -27,7 +29,9 @@ pub const SETTINGS: [(&str, &str, &str); 15] = [
     ("TMWS_BASELINE_TOKENS", "baseline-tokens", "tokens a query costs without patterns; default 400"),
     ("TMWS_PATTERN_LIMIT_MS", "pattern-limit-ms", "time limit of one pattern execution; default 2000"),
     ("TMWS_START_LIMIT_MS", "start-limit-ms", "how long the start waits for Postgres; default 15000"),
+    ("TMWS_MAX_IN_FLIGHT", "max-in-flight", "requests under way at once, others are refused; default 256"),
     ("TMWS_PATTERNS_FILE", "patterns-file", "pattern library; default: the one built in"),
+    ("TMWS_RELEASE", "release", "name of the release this process is; default: the version of the package"),
     ("TMWS_LOG", "log", "error | warn | info | debug; default info"),
     ("HARNESS_PLANT", "plant", "planted defects, comma-separated; environment testing only"),
 ];
@@ -93,6 +97,10 @@ pub struct Config {
     pub redis_url: Secret,
     /// Logical Redis database taken from the path of the address.
     pub redis_db: i64,
+    /// Addresses of sentinels that name the primary; empty when the address of Redis is the primary's.
+    pub sentinels: Vec<SocketAddr>,
+    /// The name the sentinels know the primary by.
+    pub redis_master: String,
     /// The secure profile, or `None` when authentication is off.
     pub auth: Option<Auth>,
     /// Address of the fallback model.
@@ -107,8 +115,12 @@ pub struct Config {
     pub pattern_limit: Duration,
     /// How long the start waits for Postgres.
     pub start_limit: Duration,
+    /// Requests that may be under way at once.
+    pub max_in_flight: usize,
     /// Pattern library; `None` is the one built in.
     pub patterns_file: Option<PathBuf>,
+    /// The release this process is.
+    pub release: String,
     /// Most detailed level written to standard error.
     pub log: Level,
     /// Planted defects.
@@ -229,6 +241,8 @@ impl Config {
             database_url: Secret(database_url),
             redis_url: Secret(redis_url),
             redis_db,
+            sentinels: from.choice("TMWS_REDIS_SENTINELS", addresses, "host:port,host:port").unwrap_or_default(),
+            redis_master: from.text("TMWS_REDIS_MASTER").unwrap_or_else(|| "mymaster".to_owned()),
             auth: auth(&mut from, environment),
             model_url: from.text("TMWS_MODEL_URL"),
             model_timeout: Duration::from_millis(from.number("TMWS_MODEL_TIMEOUT_MS", 2_000, 10, 120_000)),
@@ -236,7 +250,9 @@ impl Config {
             baseline_tokens: from.number("TMWS_BASELINE_TOKENS", 400, 1, 1_000_000),
             pattern_limit: Duration::from_millis(from.number("TMWS_PATTERN_LIMIT_MS", 2_000, 10, 60_000)),
             start_limit: Duration::from_millis(from.number("TMWS_START_LIMIT_MS", 15_000, 100, 600_000)),
+            max_in_flight: from.number("TMWS_MAX_IN_FLIGHT", 256, 1, 100_000) as usize,
             patterns_file: from.text("TMWS_PATTERNS_FILE").map(PathBuf::from),
+            release: from.text("TMWS_RELEASE").unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_owned()),
             log: from.choice("TMWS_LOG", Level::parse, "error, warn, info or debug").unwrap_or(Level::Info),
             plants,
         };
@@ -258,6 +274,11 @@ impl Config {
 
 fn environment(text: &str) -> Option<Environment> {
     [Environment::Testing, Environment::Staging, Environment::Production].into_iter().find(|e| e.name() == text)
+}
+
+/// Addresses separated by commas; nothing when one of them cannot be read.
+fn addresses(text: &str) -> Option<Vec<SocketAddr>> {
+    text.split(',').map(|address| address.trim().parse().ok()).collect()
 }
 
 fn auth(from: &mut Reader<'_>, environment: Option<Environment>) -> Option<Auth> {
@@ -350,6 +371,7 @@ mod tests {
         let config = read(&["--listen", "127.0.0.1:0", "--plant=no-index"], &GOOD).unwrap();
         assert!(config.auth.is_none() && config.redis_db == 1 && config.listen.port() == 0);
         assert_eq!(config.plants.names(), ["no-index"]);
+        assert!(config.sentinels.is_empty() && config.max_in_flight == 256);
         assert_eq!(config.database().unwrap().get_database(), Some("tmws_test"));
         let shown = format!("{config:?} {}", masked(config.database_url.expose()));
         assert!(!shown.contains("hunter"), "{shown}");
@@ -364,6 +386,8 @@ mod tests {
             ("TMWS_RATE_LIMIT", "0"),
             ("TMWS_LOG", "loud"),
             ("TMWS_MODEL_URL", "ftp://x"),
+            ("TMWS_REDIS_SENTINELS", "127.0.0.1:26379,there"),
+            ("TMWS_MAX_IN_FLIGHT", "0"),
         ];
         let errors = read(&["--plant", "wrong", "--colour", "--listen=here"], &vars).unwrap_err();
         let text = errors.to_string();
@@ -378,10 +402,12 @@ mod tests {
             "--colour",
             "=here",
             "TMWS_TOKEN",
+            "SENTINELS=127",
+            "MAX_IN_FLIGHT=0",
         ] {
             assert!(text.contains(part), "{part} is missing in {text}");
         }
-        assert_eq!(errors.0.len(), 10, "{text}");
+        assert_eq!(errors.0.len(), 12, "{text}");
         assert!(!text.contains("hunter2"), "{text}");
     }
 

@@ -85,6 +85,12 @@ impl ApiError {
         .retry_after(seconds)
     }
 
+    /// 503: as many requests are under way as may be.
+    pub fn overloaded() -> Self {
+        let message = "as many requests are under way as may be";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message, "retry with less load").retry_after(1)
+    }
+
     /// 504: the time limit of an execution has passed.
     pub fn time_limit(message: impl Into<String>) -> Self {
         Self::new(

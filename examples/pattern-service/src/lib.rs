@@ -24,9 +24,11 @@ pub mod model;
 pub mod patterns;
 pub mod plant;
 pub mod records;
+pub mod rollout;
 mod routes;
 pub mod schema;
 pub mod store;
+mod tokens;
 pub mod transfer;
 
 pub use app::App;

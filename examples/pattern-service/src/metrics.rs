@@ -48,6 +48,8 @@ pub struct Metrics {
     pub failed_logins: AtomicU64,
     /// Requests refused by the rate limit.
     pub rate_limited: AtomicU64,
+    /// Requests refused because as many were under way as may be.
+    pub refused_for_load: AtomicU64,
     /// Transactions repeated after a serialization failure or a deadlock.
     pub serialization_retries: AtomicU64,
     /// Operations that found no usable database.
@@ -147,6 +149,11 @@ impl Metrics {
         for (name, help, counter) in [
             ("failed_logins_total", "Requests without a valid token.", &self.failed_logins),
             ("rate_limited_total", "Requests refused by the rate limit.", &self.rate_limited),
+            (
+                "refused_for_load_total",
+                "Requests refused while as many were under way as may be.",
+                &self.refused_for_load,
+            ),
             ("serialization_retries_total", "Transactions repeated after losing a race.", &self.serialization_retries),
             ("database_outages_total", "Operations without a usable database.", &self.database_outages),
             ("audit_failures_total", "Audit entries that could not be written.", &self.audit_failures),

@@ -81,6 +81,13 @@ plants! {
     IgnoresRateLimit "ignores-rate-limit" "no request is ever limited";
     FlatFailedLogins "flat-failed-logins" "rejected logins are not counted";
     DropsAudit "drops-audit" "nothing is written to the audit trail";
+    RemembersTokens "remembers-tokens" "a token that was accepted is accepted for another half second, whatever became of it";
+    OneWayMigration "one-way-migration" "the way back of the youngest migration leaves its column behind";
+    RewritesTable "rewrites-table" "the youngest migration writes its table anew, and waits for its lock without a limit";
+    IgnoresDrift "ignores-drift" "a migration that was edited after it had been applied is not noticed";
+    StaysWithOldPrimary "stays-with-old-primary" "the sentinels are asked for the primary at the start only";
+    KeepsMissedTexts "keeps-missed-texts" "a subscription to changes that was lost is renewed without forgetting texts that may have changed";
+    UnboundedQueue "unbounded-queue" "requests beyond the most that may be under way wait instead of being refused";
 }
 
 /// The set of plants that are on.

@@ -7,7 +7,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router, extract};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -19,7 +19,7 @@ use crate::config::Environment;
 use crate::embed::Embedding;
 use crate::error::ApiError;
 use crate::execute::{ExecuteRequest, Stages, check_query};
-use crate::metrics::Live;
+use crate::metrics::{Live, count};
 use crate::plant::Plant;
 use crate::records::NewRecord;
 use crate::transfer::Transfer;
@@ -39,6 +39,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/records", post(add_record).get(list_records))
         .route("/v1/transfer", post(transfer))
         .route("/v1/audit", get(list_audit))
+        .route("/v1/tokens", post(issue_token))
+        .route("/v1/tokens/{id}", delete(revoke_token))
         .route("/admin/peak/reset", post(reset_peak))
         .route("/ws/mcp", get(mcp::upgrade))
         .layer(from_fn_with_state(app.clone(), auth::guard))
@@ -62,8 +64,22 @@ async fn observe(State(app): Shared, route: Option<MatchedPath>, request: Reques
     let serial = route.starts_with("/v1/") && app.config.plants.on(Plant::SerialExecution);
     let _turn = if serial { Some(app.one_at_a_time.lock().await) } else { None };
     let line = format!("{} {}", request.method(), request.uri().path());
+    let is_work = route.starts_with("/v1/");
     let mut request_under_way = app.metrics.enter(route);
+    // Refusing at once keeps the answers of those who are in quick; a queue would make all of them late.
+    let place = match app.places.try_acquire() {
+        _ if !is_work => None,
+        Ok(place) => Some(place),
+        Err(_) if app.config.plants.on(Plant::UnboundedQueue) => app.places.acquire().await.ok(),
+        Err(_) => {
+            count(&app.metrics.refused_for_load);
+            let refusal = ApiError::overloaded();
+            request_under_way.answered(refusal.status.as_u16());
+            return refusal.into_response();
+        }
+    };
     let response = next.run(request).await;
+    drop(place);
     let status = response.status().as_u16();
     request_under_way.answered(status);
     if (400..500).contains(&status) && app.config.plants.on(Plant::ForgetsFailures) {
@@ -210,6 +226,30 @@ async fn list_audit(State(app): Shared, Query(query): Query<AuditQuery>) -> Answ
     Ok(Json(json!({"entries": entries})))
 }
 
+#[derive(Deserialize)]
+struct NewToken {
+    /// Milliseconds; at most a day.
+    valid_for_ms: u64,
+}
+
+async fn issue_token(State(app): Shared, Body(new): Body<NewToken>) -> Answer<Response> {
+    if !(1..=86_400_000).contains(&new.valid_for_ms) {
+        return Err(ApiError::invalid("valid_for_ms is 1 to 86,400,000"));
+    }
+    let issued = app.tokens.issue(Duration::from_millis(new.valid_for_ms));
+    let token = issued.map_err(|error| ApiError::internal(format!("no random numbers: {error}")))?;
+    app.audit("operator", &format!("token.issue:{}", token.id), "ok").await?;
+    Ok((StatusCode::CREATED, Json(json!({"id": token.id, "token": token.secret}))).into_response())
+}
+
+async fn revoke_token(State(app): Shared, Path(id): Path<String>) -> Answer<StatusCode> {
+    if !app.tokens.revoke(&id) {
+        return Err(ApiError::not_found("there is no such token, or not any more"));
+    }
+    app.audit("operator", &format!("token.revoke:{id}"), "ok").await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 async fn reset_peak(State(app): Shared) -> Answer<StatusCode> {
     if app.config.environment != Environment::Testing {
         return Err(ApiError::not_found("this exists in the environment testing only"));
@@ -237,7 +277,7 @@ async fn health(State(app): Shared) -> Json<Value> {
 async fn version(State(app): Shared) -> Json<Value> {
     Json(json!({
         "name": env!("CARGO_PKG_NAME"),
-        "version": env!("CARGO_PKG_VERSION"),
+        "version": app.config.release,
         "environment": app.config.environment.name(),
         "plants": app.config.plants.names(),
     }))

@@ -16,11 +16,10 @@ use pattern_service::cache::SHARED_TTL;
 use serde_json::json;
 
 use crate::concurrency::{self, patterns, report_coherence};
+use crate::pace::Pace;
 use crate::traffic;
 use crate::world::World;
 
-/// Writes: enough samples for a 95th percentile.
-const WRITES: usize = 120;
 /// A stale answer older than this is reported without waiting on.
 const BOUND: Duration = Duration::from_secs(2);
 
@@ -29,8 +28,9 @@ pub(crate) async fn invalidation(cx: &mut Scenario<World>) -> Result {
     let world = cx.shared();
     let second = world.second().await?;
     let other = &second.http;
-    let mut nanos = Vec::with_capacity(WRITES);
-    for n in 0..WRITES {
+    let writes = Pace::of(cx).invalidations();
+    let mut nanos = Vec::with_capacity(writes);
+    for n in 0..writes {
         let (writer, reader) = if n % 2 == 0 { (&world.http, other) } else { (other, &world.http) };
         let path = "/v1/patterns/disk-usage";
         // Both tiers of the reader hold the old version before it is changed.
@@ -58,7 +58,7 @@ pub(crate) async fn invalidation(cx: &mut Scenario<World>) -> Result {
     }
     cx.check(
         "no stale read after the bound",
-        Outcome::pass(format!("{WRITES} writes, two instances, both directions")),
+        Outcome::pass(format!("{writes} writes, two instances, both directions")),
     );
     cx.durations("cache.invalidation", &nanos);
     Ok(second.end().await?)
@@ -71,7 +71,9 @@ pub(crate) async fn expiry(cx: &mut Scenario<World>) -> Result {
         let body = json!({"query": traffic::query(n), "agent_id": traffic::agent(n as usize)});
         world.http.post("/v1/execute", &body).await?.expect_status(200)
     };
-    cx.step("60 requests of the usual mix", stream::iter(0..60).map(ask).buffered(4).try_collect::<Vec<_>>()).await?;
+    let requests = Pace::of(cx).expiring() as u64;
+    let label = format!("{requests} requests of the usual mix");
+    cx.step(&label, stream::iter(0..requests).map(ask).buffered(4).try_collect::<Vec<_>>()).await?;
     let ttls = LogicalDb::at(&world.urls.redis)?.ttls("*:pattern:*").await?;
     cx.evidence("ttls.txt", format!("{ttls:#?}"))?;
     let promised = 0..=SHARED_TTL.as_secs();
@@ -81,15 +83,17 @@ pub(crate) async fn expiry(cx: &mut Scenario<World>) -> Result {
     Ok(())
 }
 
-/// D3: two processes, each with a tier of its own, read and write the same patterns.
+/// D3: two processes, each with a tier of its own, read and write the same patterns; then the second loses its links to
+/// Redis and Postgres, one after the other, and finds its way back.
 pub(crate) async fn coherent_instances(cx: &mut Scenario<World>) -> Result {
     let world = cx.shared();
-    let second = world.second().await?;
-    let other = &second.http;
+    let second = world.remote().await?;
     let run = patterns(Coherence::within(concurrency::BOUND), "first".to_owned(), &world.http);
-    let run = patterns(run, "second".to_owned(), other);
-    report_coherence(cx, run.keys(2).rounds(4).run().await?)?;
-    Ok(second.end().await?)
+    let run = patterns(run, "second".to_owned(), second.http());
+    report_coherence(cx, run.keys(2).rounds(1 + Pace::of(cx).coherence_rounds() as u64).run().await?)?;
+    cx.step("cut and heal the second's link to Redis", second.loses_redis(cx, &world.http)).await?;
+    cx.step("cut and heal its link to Postgres", second.loses_postgres(cx, &world.unique()?)).await?;
+    Ok(second.instance.end().await?)
 }
 
 /// D5: the service's Redis gives up what was used least recently instead of refusing writes: it keeps its settings, and a
@@ -116,14 +120,12 @@ pub(crate) async fn eviction(cx: &mut Scenario<World>) -> Result {
 
 /// The pattern whose reads are timed.
 const TIMED: &str = "/v1/patterns/disk-usage";
-/// Reads per tier whose times are compared with its budget.
-const READS: usize = 40;
 
 /// D6: what the tier in the process's own memory takes, as the service reports it.
 pub(crate) async fn local_tier(cx: &mut Scenario<World>) -> Result {
     let world = cx.shared();
     let mut local = Reported::default();
-    for _ in 0..=READS {
+    for _ in 0..=Pace::of(cx).tier_reads() {
         note(&mut local, "local", &world.http.get(TIMED).await?.expect_status(200)?)?;
     }
     cx.metric("cache.local.p50", of_cache(&local));
@@ -136,7 +138,7 @@ pub(crate) async fn shared_tier(cx: &mut Scenario<World>) -> Result {
     let second = world.second().await?;
     let other = &second.http;
     let mut shared = Reported::default();
-    for n in 0..READS {
+    for n in 0..Pace::of(cx).tier_reads() {
         let body = json!({"text": format!("Agent {{agent}} runs edition {n} of the procedure.")});
         let version: i64 = world.http.put(TIMED, &body).await?.expect_status(200)?.at("/version")?;
         world.http.get(TIMED).await?.expect_status(200)?; // fills the shared tier

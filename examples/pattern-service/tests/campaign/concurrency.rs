@@ -1,6 +1,8 @@
 //! Category concurrency: fifty agents at once, one truth in the cache, the pool under stress, no deadlock, and the figures
 //! of the phase.
 
+use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -13,13 +15,13 @@ use harness_db::redis::{Coherence, CoherenceRun, Seen};
 use harness_load::{Burst, Gate, Iteration, Load, LoadRun, mean, millis, per_second, percent, secs, success_rate};
 use serde_json::json;
 
+use crate::counters::CacheCounters;
+use crate::pace::Pace;
 use crate::traffic;
-use crate::world::{CacheCounters, World, report_load};
+use crate::world::{World, report_load};
 
 /// How many agents act at once.
 const AGENTS: usize = 50;
-/// Transfers each agent makes.
-const TRANSFERS: usize = 6;
 
 /// A1: fifty agents start together and are all inside the service at the same time.
 ///
@@ -54,7 +56,7 @@ pub(crate) async fn fifty_agents(cx: &mut Scenario<World>) -> Result {
 
 /// A4: transfers that cross each other never deadlock.
 pub(crate) async fn no_deadlock(cx: &mut Scenario<World>) -> Result {
-    let world = cx.shared();
+    let (world, rounds) = (cx.shared(), Pace::of(cx).crossing_rounds());
     let deadlocks = world.database.deadlocks().await?;
     // Closer than half of the time after which the server itself looks for a deadlock.
     let waits = world.database.locks().every(Duration::from_millis(100)).start().await?;
@@ -62,7 +64,7 @@ pub(crate) async fn no_deadlock(cx: &mut Scenario<World>) -> Result {
         let http = world.http.clone();
         async move {
             let mut moved = 0;
-            for round in 0..TRANSFERS {
+            for round in 0..rounds {
                 let (from, to) =
                     if (agent + round) % 2 == 0 { ("account-1", "account-2") } else { ("account-2", "account-1") };
                 let body = json!({"from": from, "to": to, "amount": 1});
@@ -72,7 +74,7 @@ pub(crate) async fn no_deadlock(cx: &mut Scenario<World>) -> Result {
         }
     });
     let moved: u64 = cx
-        .step("300 transfers in both directions", async {
+        .step(&format!("{} transfers in both directions", AGENTS * rounds), async {
             join_all(transfers).await.into_iter().sum::<CoreResult<u64>>()
         })
         .await?;
@@ -83,13 +85,13 @@ pub(crate) async fn no_deadlock(cx: &mut Scenario<World>) -> Result {
     if !acyclic.is_no_evidence() {
         cx.check("no cycle of lock waits was seen", acyclic);
     }
-    cx.metric("transfers.success", Measured::share(moved, (AGENTS * TRANSFERS) as u64));
+    cx.metric("transfers.success", Measured::share(moved, (AGENTS * rounds) as u64));
     let deadlocks = deadlocks.limit(Duration::from_secs(40));
-    let (outcome, ()) = tokio::join!(
-        cx.step("wait until all sessions have published their counts", deadlocks.none()),
-        work_on(&world.http),
-    );
-    let outcome = outcome?;
+    let published = cx.step("wait until all sessions have published their counts", deadlocks.none());
+    let outcome = tokio::select! {
+        outcome = published => outcome?,
+        never = work_on(&world.http) => match never {},
+    };
     let count = match outcome.is_no_evidence() {
         true => Measured::nothing(outcome.detail()),
         false => Measured::count(deadlocks.so_far().await?),
@@ -98,9 +100,9 @@ pub(crate) async fn no_deadlock(cx: &mut Scenario<World>) -> Result {
     Ok(())
 }
 
-/// Sessions publish their counts when they work on a second later; so let them work, until somebody stops asking.
-async fn work_on(http: &Http) {
-    for _ in 0..3 {
+/// Sessions publish their counts when they work on a second later; so let them work, for as long as somebody asks.
+async fn work_on(http: &Http) -> Infallible {
+    loop {
         pause(Duration::from_millis(1_300)).await;
         // Whether these succeed says nothing about deadlocks.
         let _ = join_all((0..AGENTS).map(|agent| search(http, agent))).await;
@@ -117,7 +119,7 @@ async fn search(http: &Http, n: usize) -> CoreResult {
 pub(crate) async fn coherent_agents(cx: &mut Scenario<World>) -> Result {
     let http = cx.shared().http.clone();
     let agents = (0..4).fold(Coherence::within(BOUND), |run, n| patterns(run, format!("agent-{n}"), &http));
-    report_coherence(cx, agents.keys(PATTERNS.len()).rounds(3).run().await?)
+    report_coherence(cx, agents.keys(PATTERNS.len()).rounds(Pace::of(cx).coherence_rounds() as u64).run().await?)
 }
 
 /// Patterns whose texts are changed; no other scenario changes them.
@@ -200,46 +202,55 @@ const STRESS_ROUNDS: usize = 4;
 
 /// A5: how many requests of the usual mix succeed.
 pub(crate) async fn phase_success(cx: &mut Scenario<World>) -> Result {
-    let (run, _) = usual_mix(cx, []).await?;
-    cx.metric("concurrency.success", run.measured(&success_rate()));
+    let mix = usual_mix(cx, []).await?;
+    cx.metric("concurrency.success", mix.0.measured(&success_rate()));
     Ok(())
 }
 
 /// A6: what a request of the usual mix takes on average.
 pub(crate) async fn phase_mean(cx: &mut Scenario<World>) -> Result {
-    let (run, _) = usual_mix(cx, [mean("execute").below(millis(300))]).await?;
-    cx.metric("concurrency.mean", run.measured(&mean("execute")));
+    let mix = usual_mix(cx, [mean("execute").below(millis(300))]).await?;
+    cx.metric("concurrency.mean", mix.0.measured(&mean("execute")));
     Ok(())
 }
 
 /// A7: how many cache reads of the usual mix a tier answers.
 pub(crate) async fn phase_hits(cx: &mut Scenario<World>) -> Result {
-    let (_, cache) = usual_mix(cx, []).await?;
-    cx.metric("concurrency.cache_hit", Measured::share(cache.served(), cache.asked()));
-    cx.check("hits of the shared tier agree with Redis's own counters", cache.agrees_with_redis());
+    let mix = usual_mix(cx, []).await?;
+    cx.metric("concurrency.cache_hit", Measured::share(mix.1.served(), mix.1.asked()));
+    cx.check("hits of the shared tier agree with Redis's own counters", mix.1.agrees_with_redis());
     Ok(())
 }
 
-async fn usual_mix(
+/// The usual mix under a load of its own, once both tiers of the cache are warm; in the shortest profile one load serves all
+/// who ask.
+pub(crate) async fn usual_mix(
     cx: &Scenario<World>,
     gates: impl IntoIterator<Item = Gate>,
-) -> CoreResult<(LoadRun, CacheCounters)> {
-    let world = cx.shared();
-    let before = world.cache_counters().await?;
-    let load = Load::open(per_second(60)).warm_up(secs(1)).hold(secs(4));
-    let run = load.flow("execute", 1, traffic::execute(&world.http)).run().await?;
-    let cache = world.cache_counters().await?.since(before);
-    report_load(cx, &run, gates)?;
-    Ok((run, cache))
+) -> CoreResult<Arc<(LoadRun, CacheCounters)>> {
+    let (world, pace) = (cx.shared(), Pace::of(cx));
+    let measure = || async {
+        let load = |length| Load::open(per_second(60)).hold(length).flow("execute", 1, traffic::execute(&world.http));
+        load(pace.mix_warm_up()).run().await?;
+        let before = world.cache_counters().await?;
+        let run = load(pace.mix()).run().await?;
+        Ok((run, world.cache_counters().await?.since(before)))
+    };
+    if pace != Pace::Smoke {
+        world.mix.forget().await;
+    }
+    let mix = world.mix.get(measure).await?;
+    let reported = report_load(cx, &mix.0, gates);
+    if reported.is_err() {
+        world.mix.forget().await;
+    }
+    reported.map(|_| mix)
 }
 
 /// A8: when fewer than nine of ten requests succeed the load ends at once, and what was going on is captured: the service's
 /// log with a line that must be there, and the sessions that were at work.
 pub(crate) async fn pause_when_failing(cx: &mut Scenario<World>) -> Result {
     let world = cx.shared();
-    let marker = world.unique()?;
-    let path = format!("/v1/patterns/{marker}");
-    world.http.get(&path).await?; // 404: the last thing a reader of the log should find
     let gate = success_rate().at_least(percent(90)).over(secs(1)).abort_after(millis(500));
     let http = world.http.clone();
     let failing = move |iteration: Iteration| {
@@ -261,7 +272,7 @@ pub(crate) async fn pause_when_failing(cx: &mut Scenario<World>) -> Result {
     let mut session = world.database.connect().await?;
     let work = tokio::spawn(async move {
         use sqlx::Executor as _;
-        session.execute("select pg_sleep(2) /* captured */").await.map(drop)
+        session.execute("select pg_sleep(1) /* captured */").await.map(drop)
     });
     let sessions = wait_for("the session at work to be captured", secs(2), async || {
         let sessions = world.busy_sessions().await;
@@ -271,6 +282,8 @@ pub(crate) async fn pause_when_failing(cx: &mut Scenario<World>) -> Result {
     let captured =
         sessions.as_ref().map_or_else(|error| Outcome::fail(error.to_string()), |_| Outcome::pass("pg_sleep"));
     cx.check("sessions at work are captured", captured);
+    let path = format!("/v1/patterns/{}", world.unique()?);
+    world.http.get(&path).await?; // 404: the last thing a reader of the log should find
     let log = world.last_logs().await;
     let line = format!("request GET {path} -> 404");
     let found =

@@ -12,20 +12,19 @@ use harness_core::record::FindingKind;
 use harness_core::slo::Measured;
 use harness_core::{CoreResult, Error, ErrorKind, Outcome, Result};
 use harness_db::Plan;
-use harness_load::{Burst, Load, per_second, resource, secs};
+use harness_load::{Burst, Load, per_second};
 use pattern_service::embed::Embedding;
 use pattern_service::schema::PROBES;
 use pattern_service::store::SEARCH_SQL;
 use serde_json::json;
 
+use crate::pace::Pace;
 use crate::traffic;
 use crate::world::{World, report_load, same};
 
 /// Members that search: more than the fifty queries that must be in flight, since a fast search may end before the last
 /// member has begun.
 const MEMBERS: usize = 64;
-/// How often each member searches: enough samples for a 95th percentile.
-const ROUNDS: usize = 6;
 /// Neighbours asked for.
 const K: usize = 10;
 /// The service's index.
@@ -35,7 +34,7 @@ pub(crate) const TABLE: &str = "pattern_vectors";
 
 /// C1: fifty searches at once, each compared with the exact scan.
 pub(crate) async fn vector_search(cx: &mut Scenario<World>) -> Result {
-    let world = cx.shared();
+    let (world, rounds) = (cx.shared(), Pace::of(cx).search_rounds());
     world.reset_peak().await?;
     let found = Arc::new(std::sync::Mutex::new(Vec::new()));
     let burst = Burst::of(MEMBERS)
@@ -50,8 +49,8 @@ pub(crate) async fn vector_search(cx: &mut Scenario<World>) -> Result {
                 move |member, http| {
                     let found = Arc::clone(&found);
                     async move {
-                        for round in 0..ROUNDS {
-                            let query = phrase(member.index() * ROUNDS + round);
+                        for round in 0..rounds {
+                            let query = phrase(member.index() * rounds + round);
                             let body = json!({"query": query, "k": K});
                             let call = async { http.post("/v1/search", &body).await?.expect_status(200) };
                             let answer = member.request(call).await?;
@@ -69,8 +68,8 @@ pub(crate) async fn vector_search(cx: &mut Scenario<World>) -> Result {
     let found = std::mem::take(&mut *found.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
     let index = world.database.vector_index(INDEX).await?;
     let (mut hits, mut total) = (0, 0);
-    // Every sixth answer is compared: the exact scan reads the whole table.
-    for (query, distances) in found.iter().step_by(ROUNDS) {
+    // One answer of a round is compared: the exact scan reads the whole table.
+    for (query, distances) in found.iter().step_by(rounds) {
         let share = index.judge(Embedding::of(query).components(), distances, K).await?;
         hits += (share * K as f64).round() as u64;
         total += K as u64;
@@ -84,7 +83,8 @@ pub(crate) async fn vector_search(cx: &mut Scenario<World>) -> Result {
 pub(crate) async fn isolated_transfers(cx: &mut Scenario<World>) -> Result {
     let world = cx.shared();
     let before = balances(&world).await?;
-    let orders = (0..TRANSFERS).map(|n| {
+    let transfers = Pace::of(cx).crossing_transfers();
+    let orders = (0..transfers).map(|n| {
         let (from, to) = [(1, 2), (2, 3), (3, 1), (2, 1), (3, 2), (1, 3)][n % 6];
         let http = world.http.clone();
         async move {
@@ -93,7 +93,7 @@ pub(crate) async fn isolated_transfers(cx: &mut Scenario<World>) -> Result {
             CoreResult::Ok(moved.then_some((from, to, 1 + (n % 3) as i64)))
         }
     });
-    let label = format!("{TRANSFERS} transfers, {AT_ONCE} at a time");
+    let label = format!("{transfers} transfers, {AT_ONCE} at a time");
     let moved = cx.step(&label, stream::iter(orders).buffer_unordered(AT_ONCE).try_collect::<Vec<_>>()).await?;
     let mut expected = before.clone();
     for (from, to, amount) in moved.iter().flatten() {
@@ -102,7 +102,7 @@ pub(crate) async fn isolated_transfers(cx: &mut Scenario<World>) -> Result {
     }
     let after = balances(&world).await?;
     let kept = moved.iter().flatten().count();
-    cx.metric("isolation.transfers", Measured::share(kept as u64, TRANSFERS as u64));
+    cx.metric("isolation.transfers", Measured::share(kept as u64, transfers as u64));
     let total = |of: &BTreeMap<String, i64>| of.values().sum::<i64>();
     cx.check("what all accounts hold together stays the same", same(total(&after), total(&before)));
     cx.check(
@@ -115,8 +115,7 @@ pub(crate) async fn isolated_transfers(cx: &mut Scenario<World>) -> Result {
     Ok(())
 }
 
-/// Transfers of C2, and how many of them are under way at once.
-const TRANSFERS: usize = 120;
+/// How many of them are under way at once.
 const AT_ONCE: usize = 12;
 
 async fn balances(world: &World) -> CoreResult<BTreeMap<String, i64>> {
@@ -130,12 +129,12 @@ async fn balances(world: &World) -> CoreResult<BTreeMap<String, i64>> {
 
 /// C3: under a steady load the service's sessions stay below the limit, and are as many afterwards as before.
 pub(crate) async fn pool_stays_small(cx: &mut Scenario<World>) -> Result {
-    let world = cx.shared();
+    let (world, pace) = (cx.shared(), Pace::of(cx));
     let load = |length| Load::open(per_second(60)).hold(length).flow("execute", 1, traffic::execute(&world.http));
-    cx.step("warm-up", load(secs(1)).run()).await?;
+    cx.step("warm-up", load(pace.pool_warm_up()).run()).await?;
     world.borrowed_connections().await?;
     let sessions = world.database.sessions().every(Duration::from_millis(50)).start().await?;
-    let run = load(secs(4)).run().await?;
+    let run = load(pace.pool()).run().await?;
     let borrowed = world.borrowed_connections().await?;
     let series = sessions.stop();
     report_load(cx, &run, [])?;
@@ -153,14 +152,14 @@ async fn searched(cx: &Scenario<World>) -> CoreResult<Vec<u64>> {
         world.http.post("/v1/search", &json!({"query": phrase(n), "k": K})).await?.expect_status(200)?;
         CoreResult::Ok(begun.elapsed().as_nanos() as u64)
     };
-    let label = format!("{SEARCHES} searches, {FEW} at a time");
+    let searches = Pace::of(cx).searches();
+    let label = format!("{searches} searches, {FEW} at a time");
     let mut nanos =
-        cx.step(&label, stream::iter(0..SEARCHES).map(search).buffered(FEW).try_collect::<Vec<_>>()).await?;
+        cx.step(&label, stream::iter(0..searches).map(search).buffered(FEW).try_collect::<Vec<_>>()).await?;
     nanos.sort_unstable();
     Ok(nanos)
 }
 
-const SEARCHES: usize = 120;
 const FEW: usize = 4;
 
 /// C5: what a vector search takes on average.
@@ -172,16 +171,6 @@ pub(crate) async fn search_mean(cx: &mut Scenario<World>) -> Result {
 /// C6: what all but one of twenty searches stay below.
 pub(crate) async fn search_p95(cx: &mut Scenario<World>) -> Result {
     cx.metric("database.p95", Measured::quantile(0.95, &searched(cx).await?));
-    Ok(())
-}
-
-/// C8: the service's sessions while it is used as hard as the benchmark does.
-pub(crate) async fn connections_under_load(cx: &mut Scenario<World>) -> Result {
-    let world = cx.shared();
-    let load = Load::open(per_second(110)).hold(secs(8)).flow("execute", 1, traffic::execute(&world.http));
-    let run = world.watched(load).await?.run().await?;
-    report_load(cx, &run, [])?;
-    cx.metric("database.connections", run.measured(&resource("postgres sessions")));
     Ok(())
 }
 

@@ -149,7 +149,7 @@ async fn tool(program: &'static str) -> Outcome {
 
 async fn pool(url: &str) -> Outcome {
     let settle = Duration::from_secs(4);
-    let options = pool_options().idle_timeout(Duration::from_secs(1));
+    let options = pool_options().idle_timeout(Duration::from_millis(250));
     match options.connect(url).await {
         Ok(pool) => {
             let outcome = postgres::pool(&pool, POOL_BASE, POOL_BASE + POOL_OVERFLOW, settle).await;

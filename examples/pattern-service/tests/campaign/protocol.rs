@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use harness_core::campaign::Scenario;
-use harness_core::client::limits::{Asked, RateProbe};
 use harness_core::record::FindingKind;
 use harness_core::run::Seed;
 use harness_core::slo::Measured;
@@ -15,7 +14,7 @@ use harness_ws::mcp::{Profile, Role, Target};
 use harness_ws::{Findings, Recording, Refusal, Ws, sessions};
 use serde_json::{Value, json};
 
-use crate::world::{RATE_LIMIT, World, same};
+use crate::world::{World, same};
 
 /// The fewest rules that must have been executed for the scenario to say anything.
 const RULES: usize = 60;
@@ -308,28 +307,4 @@ async fn greeted(world: &World, agent: &str) -> CoreResult<Ws> {
     ws.receive().within(FRAME).await?;
     ws.send(json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await?;
     Ok(ws)
-}
-
-/// B8: the secure profile accepts exactly as many requests of one identity as declared, refuses the rest with 429 and tells
-/// the truth about when to come back; identities do not share a limit.
-pub(crate) async fn rate_limit(cx: &mut Scenario<World>) -> Result {
-    let world = cx.shared();
-    let secure = world.secure().await?;
-    let ask = async |identity: String| {
-        let answer = secure.http.get("/v1/patterns/disk-usage").header("x-agent-id", &identity).await?;
-        CoreResult::Ok(Asked::of(&answer))
-    };
-    let probe = RateProbe::new(ask).declared(RATE_LIMIT).most(4 * RATE_LIMIT).longest(Duration::from_secs(5));
-    match probe.find().await {
-        Ok(found) => {
-            cx.evidence("rate-limit.txt", format!("{found:#?}"))?;
-            found.checks.iter().for_each(|(sentence, outcome)| drop(cx.check(sentence, outcome)));
-        }
-        Err(error) if error.kind() == ErrorKind::Assertion => {
-            let outcome = cx.check("the limit is enforced", Outcome::fail(format!("{error:?}")));
-            cx.finding(FindingKind::Security, outcome.detail());
-        }
-        Err(error) => return Err(error.into()),
-    }
-    Ok(secure.end().await?)
 }

@@ -10,32 +10,36 @@ use std::time::Duration;
 
 use harness_core::campaign::{Scenario, Setup};
 use harness_core::client::Http;
+use harness_core::fault::FaultProxy;
 use harness_core::monitor::{CgroupSampler, ProcessSampler};
 use harness_core::scope::TestScope;
-use harness_core::service::{Backend, Exec, Service, ServiceSpec};
+use harness_core::service::Service;
 use harness_core::stub::{Behaviour, ModelStub, Script};
 use harness_core::wait::{Progress, wait_for};
 use harness_core::{CoreResult, Error, ErrorKind, Outcome};
-use harness_db::redis::LogicalDb;
+use harness_db::redis::{LogicalDb, Sentinel};
 use harness_db::{Database, OwnOptions, OwnPostgres, OwnRedis, Provider, RedisOptions};
+use harness_load::tokens::Reduction;
 use harness_load::{Gate, Judged, Load, LoadRun};
 use serde_json::{Value, json};
 
+use crate::counters::CacheCounters;
 use crate::env::External;
+use crate::instance::{Instance, Wishes, start_service};
+use crate::links::{Remote, through};
+use crate::once::Once;
+use crate::pace::Pace;
 
 /// The dedicated test database.
 pub(crate) const DATABASE: &str = "tmws_test";
 /// The logical Redis database of tests.
 pub(crate) const REDIS_INDEX: u32 = 1;
 /// How long the scripted model thinks, and what an answer of it costs.
-const MODEL_DELAY_MS: u64 = 150;
+pub(crate) const MODEL_DELAY: Duration = Duration::from_millis(150);
 const MODEL_TOKENS: u64 = 400;
 
 /// A connection that is not back this long after the last answer is lost.
 const RETURNED: Duration = Duration::from_secs(3);
-/// How long the circuit breaker around the model stays open.
-pub(crate) const BREAKER_OPEN: Duration = Duration::from_millis(1_000);
-
 /// Requests per second and identity that the secure profile accepts.
 pub(crate) const RATE_LIMIT: u64 = 20;
 
@@ -48,24 +52,15 @@ pub(crate) struct World {
     pub(crate) database: Database,
     /// The URLs of the servers, for probes.
     pub(crate) urls: Urls,
+    /// A load that several scenarios read in the shortest profile: the usual mix, and the benchmark's.
+    pub(crate) mix: Once<(LoadRun, CacheCounters)>,
+    pub(crate) benchmark: Once<LoadRun>,
+    /// What requests of the usual mix cost in tokens, likewise.
+    pub(crate) saved: Once<Reduction>,
     own: Option<Own>,
+    pace: Pace,
     plants: Vec<String>,
     scope: Mutex<Option<Arc<TestScope>>>,
-}
-
-/// One more instance of the service, for one scenario: what others measure is not to count its connections.
-#[derive(Debug)]
-pub(crate) struct Instance {
-    /// Its client.
-    pub(crate) http: Http,
-    scope: TestScope,
-}
-
-impl Instance {
-    /// Ends it.
-    pub(crate) async fn end(self) -> CoreResult {
-        self.scope.shutdown().await
-    }
 }
 
 /// Where the parts are.
@@ -101,6 +96,7 @@ impl World {
     }
 
     async fn build(setup: &Setup, scope: TestScope) -> CoreResult<Self> {
+        let pace = Pace::named(setup.profile());
         let redis_options = RedisOptions::new().setting("maxmemory", "1gb").setting("maxmemory-policy", "allkeys-lru");
         let (postgres, redis, model) = tokio::try_join!(
             OwnPostgres::start(&scope, OwnOptions::new().vector().setting("max_connections", "100")),
@@ -123,13 +119,18 @@ impl World {
                 Error::new(ErrorKind::Connect, "could not create pg_stat_statements").caused_by(error)
             })?;
         }
-        let service = start_service("pattern-service", &scope, &urls, &model.url(), setup.plants(), None).await?;
+        let wishes = Wishes { plants: setup.plants(), pace, token: None, settings: &[] };
+        let service = start_service("pattern-service", &scope, &urls, &model.url(), &wishes).await?;
         let urls = Urls { service: format!("http://{}", service.address()), ..urls };
         Ok(Self {
             http: client(&urls.service)?,
             database: harness_db::observe(&urls.database).await?,
             urls,
+            mix: Once::default(),
+            benchmark: Once::default(),
+            saved: Once::default(),
             own: Some(Own { postgres, model, service, redis }),
+            pace: Pace::named(setup.profile()),
             plants: setup.plants().to_vec(),
             scope: Mutex::new(Some(Arc::new(scope))),
         })
@@ -147,7 +148,11 @@ impl World {
             http: client(&urls.service)?,
             database: harness_db::observe(&urls.database).await?,
             urls,
+            mix: Once::default(),
+            benchmark: Once::default(),
+            saved: Once::default(),
             own: None,
+            pace: Pace::named(setup.profile()),
             plants: setup.plants().to_vec(),
             scope: Mutex::new(Some(Arc::new(scope))),
         })
@@ -213,21 +218,72 @@ impl World {
 
     /// A second instance on the same servers.
     pub(crate) async fn second(&self) -> CoreResult<Instance> {
-        self.instance("second-instance", None).await
+        self.instance_with("second-instance", &[]).await
+    }
+
+    /// A second instance that reaches Postgres and Redis through fault proxies.
+    pub(crate) async fn remote(&self) -> CoreResult<Remote> {
+        let own = self.own("another instance cannot be started")?;
+        let (postgres, redis) = (own.postgres.address(), own.redis.address());
+        let proxies = (FaultProxy::to(postgres)?, FaultProxy::to(redis)?);
+        let urls = Urls {
+            database: through(&self.urls.database, postgres, &proxies.0)?,
+            redis: through(&self.urls.redis, redis, &proxies.1)?,
+            ..self.urls.clone()
+        };
+        let wishes = Wishes { plants: &self.plants, pace: self.pace, token: None, settings: &[] };
+        let instance = self.instance("remote-instance", &urls, &wishes).await?;
+        Ok(Remote::new(instance, proxies.0, proxies.1))
     }
 
     /// An instance in the secure profile, and a client that shows its token.
     pub(crate) async fn secure(&self) -> CoreResult<Instance> {
         let token = self.scope()?.unique("token-of-this-run");
-        self.instance("secure-instance", Some(&token)).await
+        let wishes = Wishes { plants: &self.plants, pace: self.pace, token: Some(&token), settings: &[] };
+        self.instance("secure-instance", &self.urls, &wishes).await
     }
 
-    async fn instance(&self, name: &str, token: Option<&str>) -> CoreResult<Instance> {
+    /// An instance with further settings.
+    pub(crate) async fn instance_with(&self, name: &str, settings: &[(&str, String)]) -> CoreResult<Instance> {
+        let wishes = Wishes { plants: &self.plants, pace: self.pace, token: None, settings };
+        self.instance(name, &self.urls, &wishes).await
+    }
+
+    /// An instance whose Redis is the primary of this topology, wherever it is.
+    pub(crate) async fn behind(&self, sentinel: &Sentinel) -> CoreResult<Instance> {
+        let addresses: Vec<_> = sentinel.sentinels().iter().map(|node| node.address().to_string()).collect();
+        let settings =
+            [("TMWS_REDIS_SENTINELS", addresses.join(",")), ("TMWS_REDIS_MASTER", sentinel.master_name().to_owned())];
+        let urls = Urls { redis: format!("{}/{REDIS_INDEX}", sentinel.primary().await?.url()), ..self.urls.clone() };
+        let wishes = Wishes { plants: &self.plants, pace: self.pace, token: None, settings: &settings };
+        self.instance("failover-instance", &urls, &wishes).await
+    }
+
+    async fn instance(&self, name: &str, urls: &Urls, wishes: &Wishes<'_>) -> CoreResult<Instance> {
         let own = self.own("another instance cannot be started")?;
         let scope = TestScope::new(name);
-        let service = start_service(name, &scope, &self.urls, &own.model.url(), &self.plants, token).await?;
+        let service = start_service(name, &scope, urls, &own.model.url(), wishes).await?;
         let http = client(&format!("http://{}", service.address()))?;
-        Ok(Instance { http: token.into_iter().fold(http, |http, token| http.bearer(token)), scope })
+        Ok(Instance { http: wishes.token.into_iter().fold(http, |http, token| http.bearer(token)), scope })
+    }
+
+    /// An empty database of its own on the service's server, with the extension that the service needs.
+    pub(crate) async fn scratch(&self, word: &str) -> CoreResult<Database> {
+        let name = format!("{DATABASE}_{word}_{}", std::process::id());
+        let postgres = self.postgres()?;
+        postgres.run(&format!("drop database if exists \"{name}\" with (force)")).await?;
+        let database = harness_db::observe(postgres.create_database(&name).await?).await?;
+        let made = sqlx::query("create extension if not exists vector").execute(database.pool()).await;
+        made.map_err(|error| Error::new(ErrorKind::Connect, "could not create vector").caused_by(error))?;
+        Ok(database)
+    }
+
+    /// Ends [`World::scratch`].
+    pub(crate) async fn drop_scratch(&self, database: Database) -> CoreResult {
+        let name = database.name().to_owned();
+        database.pool().close().await;
+        drop(database);
+        self.postgres()?.run(&format!("drop database if exists \"{name}\" with (force)")).await
     }
 
     /// The address of a path over WebSocket.
@@ -333,48 +389,6 @@ impl World {
 
 type Reading = std::pin::Pin<Box<dyn Future<Output = CoreResult<u64>> + Send>>;
 
-/// Counters of the cache tiers, from two sources.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct CacheCounters {
-    local_hits: u64,
-    local_misses: u64,
-    shared_hits: u64,
-    shared_misses: u64,
-    redis_reads: u64,
-}
-
-impl CacheCounters {
-    /// What was counted since an earlier reading.
-    pub(crate) fn since(self, before: Self) -> Self {
-        Self {
-            local_hits: self.local_hits - before.local_hits,
-            local_misses: self.local_misses - before.local_misses,
-            shared_hits: self.shared_hits - before.shared_hits,
-            shared_misses: self.shared_misses - before.shared_misses,
-            redis_reads: self.redis_reads - before.redis_reads,
-        }
-    }
-
-    /// Reads that either tier answered.
-    pub(crate) fn served(self) -> u64 {
-        self.local_hits + self.shared_hits
-    }
-
-    /// Reads in all: each asks the local tier first.
-    pub(crate) fn asked(self) -> u64 {
-        self.local_hits + self.local_misses
-    }
-
-    /// Compares the service's count of reads of the shared tier with what Redis says it was asked.
-    pub(crate) fn agrees_with_redis(self) -> Outcome {
-        let (service, redis) = (self.shared_hits + self.shared_misses, self.redis_reads);
-        match service == redis {
-            true => Outcome::pass(format!("{service} reads by both counts")),
-            false => Outcome::fail(format!("the service counts {service} reads of the shared tier, Redis {redis}")),
-        }
-    }
-}
-
 /// Adds a load's series and distribution to the scenario; a load that the generator spoilt is no evidence.
 ///
 /// `gates` are those whose limits the figures will be held against: lateness that cannot matter to them is tolerated.
@@ -388,6 +402,7 @@ pub(crate) fn report_load(
     }
     cx.evidence("load.txt", run.to_string())?;
     let judged = run.judge(gates)?;
+    cx.check("the load lasted as long as asked", run.complete());
     match judged.invalid() {
         Some(why) => Err(Error::new(ErrorKind::NoEvidence, format!("invalid: {why}"))),
         None => Ok(judged),
@@ -409,7 +424,7 @@ fn client(base: &str) -> CoreResult<Http> {
 
 pub(crate) fn model_script() -> Script {
     let answer = Behaviour {
-        delay_ms: MODEL_DELAY_MS,
+        delay_ms: MODEL_DELAY.as_millis() as u64,
         tokens: Some(MODEL_TOKENS),
         ..Behaviour::text("The model has thought about it and answers at length.")
     };
@@ -421,39 +436,4 @@ pub(crate) fn scripted(answer: &Behaviour) -> Script {
     // Data, not a wildcard: an agent the campaign did not plan is refused by the stub.
     let agents = (0..50).map(|n| (crate::traffic::agent(n), vec![answer.clone()])).collect::<BTreeMap<_, _>>();
     Script { agents, ..Script::default() }
-}
-
-async fn start_service(
-    name: &str,
-    scope: &TestScope,
-    urls: &Urls,
-    model: &str,
-    plants: &[String],
-    token: Option<&str>,
-) -> CoreResult<Service> {
-    let exec = Exec::new(env!("CARGO_BIN_EXE_pattern-service"))
-        .args(["--listen", "127.0.0.1:{port}"])
-        .env("TMWS_ENVIRONMENT", "testing")
-        .env("TMWS_DATABASE_URL", &urls.database)
-        .env("TMWS_REDIS_URL", &urls.redis)
-        .env("TMWS_MODEL_URL", model)
-        .env("TMWS_AUTH_ENABLED", token.is_some().to_string())
-        .env("TMWS_BREAKER_OPEN_MS", BREAKER_OPEN.as_millis().to_string())
-        .env("TMWS_LOG", "debug")
-        .env("HARNESS_PLANT", plants.join(","));
-    let exec = match token {
-        Some(token) => exec.env("TMWS_TOKEN", token).env("TMWS_RATE_LIMIT", RATE_LIMIT.to_string()),
-        None => exec,
-    };
-    ServiceSpec::new(name, Backend::Process(exec))
-        .ready(async |at| match healthy(&format!("http://{}", at.address)).await {
-            Ok(()) => Progress::Ready(()),
-            Err(error) => Progress::NotYet(error.to_string()),
-        })
-        .start(scope)
-        .await
-}
-
-async fn healthy(base: &str) -> CoreResult {
-    Http::new(base)?.get("/health").await?.expect_status(200).map(drop)
 }

@@ -1,0 +1,2 @@
+drop table pattern_vectors;
+drop table patterns;
