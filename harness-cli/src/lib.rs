@@ -1,6 +1,7 @@
 //! The verbs of the binary `harness`, as functions that write to a given output, so that tests and automation can
 //! call them.
 
+pub mod diagnose;
 pub mod doctor;
 pub mod env;
 pub mod flush;
@@ -8,6 +9,7 @@ pub mod provision;
 pub mod report;
 pub mod restart;
 pub mod sweep;
+pub mod talk;
 
 /// Exit codes of the binary, as a campaign has them.
 pub mod exit {

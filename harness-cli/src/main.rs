@@ -4,7 +4,7 @@ use std::io::{IsTerminal as _, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use harness_cli::{doctor, env, exit, flush, provision, report, restart, sweep};
+use harness_cli::{diagnose, doctor, env, exit, flush, provision, report, restart, sweep, talk};
 use harness_core::report::Style;
 use harness_core::{CoreResult, ErrorKind};
 use harness_db::provider::image;
@@ -19,7 +19,9 @@ usage: harness <verb> [arguments]
                                make servers available; prints each choice with its reason and each command first
   sweep [--list | --check]     end what killed runs left and give up kept things; list everything; count leftovers
   restart postgres|redis       end the shared server and start a fresh one
+  diagnose URL…                why these servers cannot be used; the slowest statements, the hit rate and the machine in one bundle
   flush URL                    empty the logical Redis database that the URL names, never 0, and nothing else
+  ws URL [TEXT…]               open a WebSocket, print what it says, send each TEXT and print what comes after it
   help                         this text
 
 exit codes: 0 done, 1 done and something is wrong, 3 nothing could start, 64 usage; `report` exits as the decision says
@@ -40,6 +42,12 @@ fn main() -> ExitCode {
         ["sweep", "--list"] => done(sweep::list(&mut std::io::stdout())),
         ["sweep", "--check"] => counted(sweep::check(&mut std::io::stdout())),
         ["restart", server] => done(restart::restart(server, &mut std::io::stdout())),
+        ["diagnose", urls @ ..] if !urls.is_empty() => match diagnose::diagnose(urls, &mut std::io::stdout()) {
+            Ok(true) => exit::OK,
+            Ok(false) => exit::FAILED,
+            Err(error) => failed(&error),
+        },
+        ["ws", url, texts @ ..] => done(talk::talk(url, texts, &mut std::io::stdout())),
         ["flush", url] => done(flush::flush(url, &mut std::io::stdout())),
         [verb, ..] => usage(&format!("`{verb}` is unknown or has arguments that do not fit")),
     };

@@ -15,6 +15,8 @@ struct House {
     arrows: BTreeMap<String, BTreeSet<String>>,
     /// All packages reachable from `harness-props` over normal dependencies.
     below_props: BTreeSet<String>,
+    /// Features of workspace members that a build of the workspace with its tests leaves off: `package/feature`.
+    unbuilt: BTreeSet<String>,
     /// Source files: path relative to the workspace, text.
     files: BTreeMap<String, String>,
 }
@@ -38,6 +40,13 @@ const RULES: &[Rule] = &[
         find: impure_below_props,
         plant: |house| {
             house.below_props.insert("tokio".into());
+        },
+    },
+    Rule {
+        name: "a build of the workspace turns every feature on, so that what stands behind it is tested",
+        find: |house| house.unbuilt.iter().cloned().collect(),
+        plant: |house| {
+            house.unbuilt.insert("harness-core/rogue".into());
         },
     },
     Rule {
@@ -102,12 +111,17 @@ impl House {
 
     fn read() -> Self {
         let root = workspace_root();
-        let metadata = MetadataCommand::new()
-            .manifest_path(root.join("Cargo.toml"))
+        let read = |more: &[&str]| {
             // What was never built here (other platforms) was never fetched either.
-            .other_options(["--offline", "--all-features", "--filter-platform", &host()].map(str::to_owned))
-            .exec()
-            .expect("cargo metadata runs offline after a build");
+            let host = host();
+            let options = [&["--offline", "--filter-platform", &host], more].concat();
+            MetadataCommand::new()
+                .manifest_path(root.join("Cargo.toml"))
+                .other_options(options.into_iter().map(str::to_owned).collect::<Vec<_>>())
+                .exec()
+                .expect("cargo metadata runs offline after a build")
+        };
+        let (metadata, built) = (read(&["--all-features"]), read(&[]));
         let members: BTreeSet<_> = metadata.workspace_members.iter().collect();
         let mut house = Self::default();
         for package in metadata.packages.iter().filter(|package| members.contains(&package.id)) {
@@ -118,6 +132,13 @@ impl House {
                 .map(|dependency| dependency.name.clone())
                 .collect();
             house.arrows.insert(package.name.to_string(), siblings);
+        }
+        let nodes = built.resolve.as_ref().map(|resolve| &resolve.nodes).expect("cargo metadata resolves");
+        for package in built.packages.iter().filter(|package| members.contains(&package.id)) {
+            let on = nodes.iter().filter(|node| node.id == package.id).flat_map(|node| &node.features);
+            let on: BTreeSet<String> = on.map(ToString::to_string).collect();
+            let off = package.features.keys().filter(|feature| !on.contains(*feature));
+            house.unbuilt.extend(off.map(|feature| format!("{}/{feature}", package.name)));
         }
         let resolve = metadata.resolve.as_ref().expect("cargo metadata resolves");
         let names: BTreeMap<_, _> = metadata.packages.iter().map(|p| (&p.id, p.name.to_string())).collect();

@@ -6,3 +6,5 @@ mod lean;
 mod leftovers;
 mod messages;
 mod readme;
+mod sources;
+mod sql_load;

@@ -21,7 +21,7 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
     };
     let status = Command::new(executable)
         .arg("--campaign")
-        .args(arguments)
+        .args(keeping(arguments))
         .current_dir(step::root())
         .env("CARGO_MANIFEST_DIR", step::root().join("examples/pattern-service"))
         .status();
@@ -36,6 +36,15 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
             ExitCode::from(3)
         }
     }
+}
+
+/// The arguments, and where runs are kept unless they say so themselves.
+fn keeping(arguments: &[String]) -> Vec<String> {
+    let mut all = arguments.to_vec();
+    if !arguments.iter().any(|argument| argument.starts_with("--archive")) {
+        all.extend(["--archive".to_owned(), "test-reports/archive".to_owned()]);
+    }
+    all
 }
 
 /// Builds service and campaign and returns the campaign's executable, as cargo's own messages name it.

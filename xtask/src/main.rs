@@ -3,16 +3,23 @@
 //! Thin on purpose: it runs cargo, the `harness` binary and the built test executables, says how long each step took,
 //! and passes exit codes on. It starts no server itself.
 
+mod audit;
+mod baselines;
 mod bench;
 mod campaign;
 mod consumer;
 mod figure;
+mod leftovers;
+mod matrix;
 mod mutants;
 mod peers;
 mod plants;
+mod pythons;
+mod servers;
 mod soak;
 mod step;
 mod test;
+mod tools;
 
 use std::process::ExitCode;
 
@@ -28,14 +35,21 @@ usage: cargo xtask <verb> [arguments]
                        stages, resources, cache; 0 pass, 1 fail, 2 degraded, 3 no evidence
   provision [args]     make servers available: images where an engine is, else binaries
   plants [--together]  the planted defects of the campaign, each alone or as the normal run does it: each must be found
+  plants --matrix [NAME..] [--fresh]
+                       each defect against all scenarios in the profile smoke: what is red must be what matrix.json says;
+                       goes on where an interrupted matrix was
   consumer             build and run the first tests in a package outside this workspace
-  leftovers            kill test runs at 20 seeded moments and look for anything left behind
+  leftovers [parts]    kill test runs at 100 seeded moments, with and without their keepers, and 16 binaries side by side: nothing is
+                       left, nobody loses anything; resumes (--fresh, --seed N); target/leftovers/leftovers.json
   peers AREA [args]    AREA is db, load, faults, ws or props: ours and the others by turns on one server, judged; target/peers/AREA.json
                        (--quick: few rounds, nothing judged; --only GOAL; --fresh: measure again; else it resumes)
+  peers servers        MCP servers that others wrote: installs what can be had, and holds in what each deviates from its profile
   soak [items]         what the normal run does in short form, at full length; resumes; target/soak/*.json
   mutants [--budget 60m] [--seed 1]
                        a seeded sample of changes to harness-props (cargo-mutants), each of which some test has to notice;
                        resumes; target/mutants/mutants.json
+  audit [PAGE.html …]  reports in headless Chromium, light and dark, narrow and wide: contrast, names, headings, tables, ids;
+                       without pages the golden ones and the last campaign's
   tidy                 format, lints, licences and dependencies (cargo-deny where installed)
   help                 this text
 ";
@@ -51,10 +65,11 @@ fn main() -> ExitCode {
         "provision" => step::exit(step::harness("provision", &rest)),
         "plants" => test::plants(&rest),
         "consumer" => step::exit(consumer::builds_and_passes()),
-        "leftovers" => test::leftovers(),
+        "leftovers" => leftovers::run(&rest),
         "peers" => peers::run(&rest),
         "soak" => soak::run(&rest),
         "mutants" => mutants::run(&rest),
+        "audit" => audit::run(&rest),
         "tidy" => test::tidy(),
         "help" | "--help" | "-h" => {
             print!("{HELP}");

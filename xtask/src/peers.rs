@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::figure::{self, Expected, Op};
 use crate::step::{self, Steps, cargo, passes, root, target};
+use crate::{pythons, servers, tools};
 
 const fn ratio(goal: &'static str, op: Op, target: f64) -> Expected {
     Expected { goal, op, target, rounds: 5 }
@@ -55,7 +56,8 @@ const LOAD: &[(&str, Expected)] = &[
     ("load.quantile", Expected { goal: "load.quantile", op: Op::AtMost, target: 1.0, rounds: 1 }),
 ];
 
-/// Goals of the WebSocket wire. What needs Autobahn's `wstest` or a Python with `websockets` says so where they are not named.
+/// Goals of the WebSocket wire. What needs Autobahn's `wstest` or a Python with `websockets` says so where they cannot
+/// be had.
 const WS: &[(&str, Expected)] = &[
     ("ws.silence", ratio("ws.silence", Op::AtMost, 1.0 / 40.0)),
     ("ws.rate", ratio("ws.rate_tokio_websockets", Op::AtLeast, 0.9)),
@@ -122,9 +124,14 @@ const AREAS: &[Area] = &[
 
 /// Measures what is not there yet, judges everything, prints the table and writes `target/peers/<area>.json`.
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
+    if arguments == ["servers"] {
+        return servers::run();
+    }
     let found = arguments.split_first().and_then(|(name, rest)| Some((AREAS.iter().find(|a| a.name == name)?, rest)));
     let Some((area, rest)) = found else {
-        eprintln!("usage: cargo xtask peers db|load|faults|ws|props [--quick] [--fresh] [--only GOAL]…");
+        eprintln!(
+            "usage: cargo xtask peers db|load|faults|ws|props [--quick] [--fresh] [--only GOAL]…, or peers servers"
+        );
         return ExitCode::from(64);
     };
     let out = target().join("peers");
@@ -150,14 +157,41 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
     });
     let mut driver = Command::new(target().join("peers-build/release").join(area.driver));
     driver.arg(area.word).arg("--out").arg(&out).args(["--key", &key]).args(rest).current_dir(root());
-    if area.name == "props" && !rest.iter().any(|word| word == "--python") {
-        let python = out.join("python/bin/python");
-        // Without it the goals that need it say so, and the others are measured.
+    // Without what is installed here the goals that need it say so, and the others are measured.
+    let given = |option: &str| rest.iter().any(|word| word == option);
+    if area.name == "props" && !given("--python") {
         steps.run("python: moocore in target/peers/python", || {
-            moocore(&out.join("python"));
+            pythons::environment("python", &["moocore==0.3.2", "numpy"]);
             true
         });
-        driver.arg("--python").arg(python);
+        driver.arg("--python").arg(out.join("python/bin/python"));
+    }
+    if area.name == "load" && !given("--oha") {
+        let mut oha = None;
+        steps.run("oha in target/peers/oha", || {
+            oha = tools::oha();
+            true
+        });
+        oha.into_iter().for_each(|oha| {
+            driver.arg("--oha").arg(oha);
+        });
+    }
+    if area.name == "ws" && !given("--python") {
+        steps.run("python: websockets in target/peers/websockets", || {
+            pythons::environment("websockets", &["websockets==17.4"]);
+            true
+        });
+        driver.arg("--python").arg(out.join("websockets/bin/python"));
+    }
+    if area.name == "ws" && !given("--wstest") {
+        let mut there = false;
+        steps.run("python 2.7: Autobahn in target/peers/wstest", || {
+            there = pythons::autobahn();
+            true
+        });
+        if there {
+            driver.arg("--wstest").arg(out.join("wstest/bin/wstest"));
+        }
     }
     steps.run("measure: ours and the others by turns", || passes(&mut driver));
     let measured = !steps.failed();
@@ -201,7 +235,7 @@ fn judged(out: &Path, part: &str, expected: &Expected, key: &str) -> Value {
 }
 
 /// What has to be the same for an earlier run's rounds to count.
-fn key(quick: bool) -> String {
+pub(crate) fn key(quick: bool) -> String {
     let git = |arguments: &[&str]| {
         let output = Command::new("git").args(arguments).current_dir(root()).output();
         output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
@@ -225,16 +259,8 @@ fn build(out: &Path) -> bool {
         && written(&mut in_peers(out, &["metadata", "--format-version", "1"]), &out.join("cargo.json"))
 }
 
-/// Fronts of others: a C library with a wheel for Python.
-fn moocore(venv: &Path) -> bool {
-    venv.join("bin/moocore-is-there").exists()
-        || passes(Command::new("python3").args(["-m", "venv"]).arg(venv))
-            && passes(Command::new(venv.join("bin/pip")).args(["install", "--quiet", "moocore==0.3.2", "numpy"]))
-            && std::fs::write(venv.join("bin/moocore-is-there"), "").is_ok()
-}
-
 /// Cargo in the workspace of the peers.
-fn in_peers(out: &Path, arguments: &[&str]) -> Command {
+pub(crate) fn in_peers(out: &Path, arguments: &[&str]) -> Command {
     let mut command = cargo(arguments);
     command.current_dir(root().join("tests/peers")).env("CARGO_TARGET_DIR", target().join("peers-build"));
     command.env("PEERS_MIGRATIONS", out.join("migrations"));
@@ -296,7 +322,8 @@ fn write_dir(dir: &Path, texts: &[String]) -> std::io::Result<()> {
     files.iter().try_for_each(|(path, text)| std::fs::write(path, text))
 }
 
-fn machine() -> Value {
+/// What the figures were measured on.
+pub(crate) fn machine() -> Value {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let rustc = Command::new("rustc").arg("--version").output();
     json!({

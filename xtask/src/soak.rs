@@ -1,10 +1,12 @@
 //! `cargo xtask soak`: what the normal run does in short form, at full length.
 //!
 //! Resumable: each item goes in batches, and `target/soak/<item>.json` says after each how far it is. A batch that fails
-//! ends its item; one that finds no test is missing evidence and ends it, too.
+//! ends its item; one that finds no test is missing evidence and ends it, too. What a test prints on a line that begins
+//! with `figure: ` is kept beside the result.
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -67,11 +69,25 @@ const ITEMS: &[Item] = &[
         batch: 25,
     },
     Item {
+        name: "breakpoints",
+        what: "the capacity of systems whose capacity is known, within 5 % and in 14 probes",
+        tests: "package(harness-load) & test(/^breakpoint::tests::every_capacity/)",
+        rounds: 10_000,
+        batch: 10_000,
+    },
+    Item {
         name: "leaks",
         what: "synthetic series with warm-ups: leaks found, warm-ups not called leaks",
         tests: "package(harness-core) & test(/^monitor::tests::a_(warm_up_is|leak_of_five)/)",
         rounds: 2_000,
         batch: 2_000,
+    },
+    Item {
+        name: "gaps",
+        what: "a listener that is away for 10 ms is seen by a request each millisecond, and one that is not is not",
+        tests: "package(harness-core) & test(/^changeover::tests::gap_of_ten/)",
+        rounds: 100,
+        batch: 50,
     },
     Item {
         name: "misrouting",
@@ -88,6 +104,20 @@ const ITEMS: &[Item] = &[
         batch: 250,
     },
     Item {
+        name: "seeded-bugs",
+        what: "every planted defect of a server meets every check, and no check but its own notices it",
+        tests: "package(harness-ws) & test(/each_defect_|each_planted_defect/)",
+        rounds: 1,
+        batch: 1,
+    },
+    Item {
+        name: "ws-inputs",
+        what: "damaged frames, messages and events into the readers: no panic, bounded memory",
+        tests: "package(harness-ws) & test(/damaged_inputs_do_no_harm/)",
+        rounds: 10_000_000,
+        batch: 2_500_000,
+    },
+    Item {
         name: "mutated-plans",
         what: "defects of every rule of plans, slates, drills, timelines and migrations, found by their rule alone, and as many valid plans",
         tests: "package(harness-props) & test(/^mutate::tests::(every_mutant|valid_plans)/)",
@@ -100,6 +130,13 @@ const ITEMS: &[Item] = &[
         tests: "package(harness-props) & test(/^(plan::tests::acyclic_digraphs|shrink::tests::cycles_shrink)/)",
         rounds: 1_000,
         batch: 1_000,
+    },
+    Item {
+        name: "anomalies",
+        what: "each class of transaction anomaly planted with 500 seeds and found as what it is, and 10,000 clean histories",
+        tests: "package(harness-props) & test(/^histories::(every_planted|clean_histories)/)",
+        rounds: 500,
+        batch: 500,
     },
     Item {
         name: "ties",
@@ -160,10 +197,11 @@ fn soaked(item: &Item, fresh: bool) -> bool {
     let before = if fresh { Value::Null } else { state(item) };
     let mut done = before["done"].as_u64().unwrap_or_default();
     let mut took_s = before["took_s"].as_f64().unwrap_or_default();
+    let mut figures = before["figures"].as_array().cloned().unwrap_or_default();
     while done < item.rounds {
         let batch = item.batch.min(item.rounds - done);
         let begun = Instant::now();
-        let ended = batch_of(item, batch);
+        let ended = batch_of(item, batch, &mut figures);
         took_s += begun.elapsed().as_secs_f64();
         done += if ended.is_ok() { batch } else { 0 };
         let met = match &ended {
@@ -174,7 +212,7 @@ fn soaked(item: &Item, fresh: bool) -> bool {
         let why = ended.as_ref().err().map_or("", |ended| ended.why());
         let state = json!({
             "schema": 1, "item": item.name, "what": item.what, "commit": commit(), "rounds": item.rounds, "done": done,
-            "took_s": took_s, "met": met, "why": why,
+            "took_s": took_s, "met": met, "why": why, "figures": figures,
         });
         let path = path(item);
         let kept = std::fs::create_dir_all(path.with_file_name(""))
@@ -205,11 +243,17 @@ impl Ended {
     }
 }
 
-fn batch_of(item: &Item, rounds: u64) -> Result<(), Ended> {
+fn batch_of(item: &Item, rounds: u64, figures: &mut Vec<Value>) -> Result<(), Ended> {
     let mut command = cargo(&["nextest", "run", "--workspace", "--profile", "soak", "--no-tests", "fail"]);
     command.args(["--filter-expr", item.tests]);
     command.env("HARNESS_ROUNDS", rounds.to_string());
-    match command.status().map(|status| status.code()) {
+    // What nextest has to say, the output of tests included, it says there.
+    let mut child = command.stderr(Stdio::piped()).spawn().map_err(|_| Ended::Failed)?;
+    for line in child.stderr.take().into_iter().flat_map(|said| BufReader::new(said).lines()).map_while(Result::ok) {
+        eprintln!("{line}");
+        figures.extend(line.trim().strip_prefix("figure: ").map(|figure| json!(figure)));
+    }
+    match child.wait().map(|status| status.code()) {
         Ok(Some(0)) => Ok(()),
         // https://docs.rs/nextest-metadata: NextestExitCode::NO_TESTS_RUN
         Ok(Some(4)) => Err(Ended::NoTests),
@@ -225,5 +269,7 @@ fn line(item: &Item) -> String {
         _ => "not finished with this code",
     };
     let done = state["done"].as_u64().unwrap_or_default();
-    format!("{:<18} {done:>6} of {:>6} rounds  {verdict}", item.name, item.rounds)
+    let figures = state["figures"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let figures: String = figures.map(|figure| format!("\n{:<18} {figure}", "")).collect();
+    format!("{:<18} {done:>6} of {:>6} rounds  {verdict}{figures}", item.name, item.rounds)
 }

@@ -2,6 +2,7 @@
 
 use std::process::{Command, ExitCode};
 
+use crate::baselines;
 use crate::campaign;
 use crate::consumer;
 use crate::plants;
@@ -42,6 +43,9 @@ pub(crate) fn run(rest: &[String]) -> ExitCode {
     steps.run("one process for all tests: cargo test on the quickstart", || {
         passes(&mut cargo(&["test", "--workspace", "--test", "first", "--test", "redis"]))
     });
+    steps.run("baselines: cargo bench finds a doubled latency, and nothing where nothing changed", || {
+        baselines::tell_a_regression_from_noise()
+    });
     steps.run("campaign: every scenario in one process", || {
         let drive = |executable| Command::new(executable).current_dir(step::root()).env("HARNESS_OUT", &out).status();
         campaign::build(&[]).is_some_and(|executable| drive(executable).is_ok_and(|status| status.success()))
@@ -78,32 +82,28 @@ fn on_provider(provider: &str) -> bool {
 
 /// Each planted defect alone, or with `--together` as the normal run does it.
 pub(crate) fn plants(rest: &[String]) -> ExitCode {
+    if rest.first().is_some_and(|first| first == "--matrix") {
+        let (flags, names): (Vec<_>, Vec<_>) = rest[1..].iter().cloned().partition(|word| word.starts_with("--"));
+        if let Some(unknown) = flags.iter().find(|flag| *flag != "--fresh") {
+            eprintln!("xtask: `{unknown}` is not known; usage: cargo xtask plants --matrix [NAME..] [--fresh]");
+            return ExitCode::from(64);
+        }
+        let mut steps = Steps::default();
+        steps.run("provision: servers for the campaign", || step::harness("provision", &[]));
+        steps.run("plants: each against all scenarios", || crate::matrix::run(&names, !flags.is_empty()));
+        return steps.finish();
+    }
     let alone = match rest {
         [] => true,
         [only] if only == "--together" => false,
         _ => {
-            eprintln!("usage: cargo xtask plants [--together]");
+            eprintln!("usage: cargo xtask plants [--together | --matrix [NAME..] [--fresh]]");
             return ExitCode::from(64);
         }
     };
     let mut steps = Steps::default();
     steps.run("provision: servers for the campaign", || step::harness("provision", &[]));
     steps.run("plants: each must be found", || plants::each_is_found(alone));
-    steps.finish()
-}
-
-/// Kills test runs at 20 seeded moments; the normal run does the same at 3.
-pub(crate) fn leftovers() -> ExitCode {
-    let mut steps = Steps::default();
-    steps.run("leftovers: 20 kills", || {
-        let mut command = if has_nextest() {
-            cargo(&["nextest", "run", "--workspace", "leftovers"])
-        } else {
-            cargo(&["test", "--package", "harness-tests", "leftovers"])
-        };
-        passes(command.env("HARNESS_KILLS", "20"))
-    });
-    steps.run("sweep: nothing is left", || step::harness("sweep", &["--check".to_owned()]));
     steps.finish()
 }
 

@@ -1,13 +1,13 @@
 """The PyPI packages `fastmcp` 4 and `mcp` 2: one server over Streamable HTTP, written with the decorators that both have.
 
-usage: decorated.py fastmcp|mcp PORT
+usage: decorated.py fastmcp|mcp http PORT
 """
 
 import asyncio
 import base64
 import sys
 
-KIND, PORT = sys.argv[1], int(sys.argv[2])
+KIND, PORT = sys.argv[1], int(sys.argv[3])
 if KIND == "fastmcp":
     from fastmcp import Context, FastMCP as Server
     from fastmcp.utilities.types import Image

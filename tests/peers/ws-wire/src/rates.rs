@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use fastwebsockets::{FragmentCollector, Frame, OpCode, Payload, Role, WebSocket};
 use futures_util::{SinkExt as _, StreamExt as _, future::try_join_all};
 use harness_ws::codec::{Decoder, Heard, Role as Side};
-use harness_ws::{Fence, Fleet, Wire, Ws};
+use harness_ws::{Fence, Fleet, Pattern, Wire, Ws};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
@@ -263,10 +263,29 @@ pub(crate) async fn storm(kind: &str, url: &str, connections: usize, trips: u32)
     Ok(())
 }
 
-/// Octets that are no frames, and frames with a bit turned, into the decoder: no panic, no memory beyond the bound.
+/// A message with an octet changed, or what is left of it.
+fn damaged(draw: &mut impl FnMut() -> u64) -> String {
+    const MESSAGES: [&str; 3] = [
+        r#"{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"\ud83d\ude00"}]}}"#,
+        r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"no","data":[1.5,true]}}"#,
+        r#"[{"jsonrpc":"2.0","id":-7.0,"result":1e400},{"jsonrpc":"2.0","method":"n"}]"#,
+    ];
+    let mut bytes = MESSAGES[draw() as usize % MESSAGES.len()].as_bytes().to_vec();
+    let at = draw() as usize % bytes.len();
+    match draw() % 3 {
+        0 => bytes[at] = draw() as u8,
+        1 => bytes.truncate(at),
+        _ => bytes.splice(at..at, [b'['; 200]).for_each(drop),
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Octets that are no frames, and frames with a bit turned, into the decoder, and damaged messages into what reads them: no
+/// panic, no memory beyond the bound.
 pub(crate) fn fuzz(asked: &Asked) -> Result<Vec<Measured>> {
     let limit = asked.times(Duration::from_secs(60), Duration::from_secs(2));
     let (begun, mut state, mut inputs, mut refused) = (Instant::now(), 0x9e37_79b9_7f4a_7c15_u64, 0_u64, 0_u64);
+    let pattern = Pattern::from(json!({"jsonrpc": "2.0", "id": 1}));
     let mut draw = || {
         state ^= state << 13;
         state ^= state >> 7;
@@ -290,6 +309,11 @@ pub(crate) fn fuzz(asked: &Asked) -> Result<Vec<Measured>> {
                     bytes[at] ^= 1 << (draw() % 8);
                 }
                 _ => {}
+            }
+            if draw() % 4 == 0 {
+                refused += u64::from(std::hint::black_box(pattern.check(&damaged(&mut draw))).is_err());
+                inputs += 1;
+                continue;
             }
             let role = if draw() % 8 == 0 { Side::Server } else { Side::Client };
             let mut decoder = Decoder::new(role).largest_message(1 << 16);

@@ -22,7 +22,7 @@ pub(crate) fn against_wrk(asked: &Asked) -> Result<Vec<Measured>> {
 
 pub(crate) fn against_oha(asked: &Asked) -> Result<Vec<Measured>> {
     against(asked, "load.oha", "oha", target, |address, seconds| {
-        let (text, cpu) = child::measured(&mut oha(&["-z", &format!("{seconds}s"), "-c", USERS], address))?;
+        let (text, cpu) = child::measured(&mut oha(asked, &["-z", &format!("{seconds}s"), "-c", USERS], address))?;
         let said: serde_json::Value = serde_json::from_str(&text)?;
         Ok((said["statusCodeDistribution"]["200"].as_u64().ok_or("oha did not say how many requests succeeded")?, cpu))
     })
@@ -55,8 +55,8 @@ fn framework(name: &'static str) -> impl Fn(SocketAddr, u64) -> Result<(u64, Dur
 }
 
 /// On one thread, without its screen.
-pub(crate) fn oha(words: &[&str], address: SocketAddr) -> Command {
-    let mut oha = Command::new("oha");
+pub(crate) fn oha(asked: &Asked, words: &[&str], address: SocketAddr) -> Command {
+    let mut oha = Command::new(asked.path("--oha").unwrap_or("oha".as_ref()));
     oha.env("TOKIO_WORKER_THREADS", "1").args(["--no-tui", "--output-format", "json"]).args(words);
     oha.arg(format!("http://{address}/"));
     oha

@@ -95,7 +95,7 @@ pub(crate) fn stopped_generator(asked: &Asked) -> Result<Vec<Measured>> {
         failed.push(u64::from(off.abs() > 0.05 || !names_it));
         said.push(serde_json::json!({ "off": off, "truth_s": truth, "invalid": ours["invalid"] }));
     }
-    let beside = stopped_oha(&server).unwrap_or_else(|error| serde_json::json!({ "why": error.to_string() }));
+    let beside = stopped_oha(asked, &server).unwrap_or_else(|error| serde_json::json!({ "why": error.to_string() }));
     println!("  oha beside it: {beside}");
     Ok(vec![Measured::count("load.stopped_failures", &failed).detail("runs", said).detail("oha", beside)])
 }
@@ -119,10 +119,12 @@ fn stop_three_times(id: u32) -> Result<f64> {
     waits.get(80).copied().ok_or_else(|| "the stops were too short".into())
 }
 
-fn stopped_oha(server: &Server) -> Result<serde_json::Value> {
+fn stopped_oha(asked: &Asked, server: &Server) -> Result<serde_json::Value> {
     let words = ["-z", "8s", "-q", "1000", "-c", "64", "--latency-correction"];
-    let mut child =
-        oha(&words, server.address).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn()?;
+    let mut child = oha(asked, &words, server.address)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()?;
     let truth = stop_three_times(child.id())?;
     let mut text = String::new();
     std::io::Read::read_to_string(&mut child.stdout.take().ok_or("no output")?, &mut text)?;
