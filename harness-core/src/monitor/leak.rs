@@ -22,6 +22,8 @@ const POINTS_PER_BLOCK: usize = 3;
 const WARM_UP_RISE: f64 = 0.1;
 /// A warm-up that takes more than this share of the run leaves too little to judge.
 const LONGEST_WARM_UP: f64 = 0.65;
+/// Fewest blocks after the warm-up: fewer have no slope with an interval worth the name.
+const FEWEST_STEADY: usize = 10;
 /// One percent on each side.
 const Z: f64 = 2.33;
 
@@ -97,7 +99,7 @@ impl LeakRule {
             None => warm_up(&values),
         };
         let steady = &blocks[cut..];
-        let Some(slope) = (steady.len() >= 10).then(|| widened(steady)).flatten() else {
+        let Some(slope) = (steady.len() >= FEWEST_STEADY).then(|| widened(steady)).flatten() else {
             return Leak::unknown("the warm-up leaves too little of the run; run longer".to_owned());
         };
         let level = median(&steady.iter().map(|(_, value)| *value).collect::<Vec<_>>());
@@ -200,7 +202,8 @@ fn warm_up(values: &[f64]) -> (usize, bool) {
     let (two_thirds, nine_tenths) = (reached(0.632), reached(0.9));
     let slows_down = nine_tenths > 1.7 * two_thirds;
     let cut = if slows_down { 4.0 * two_thirds } else { 1.2 * nine_tenths + 1.0 }.ceil() as usize;
-    let most = (LONGEST_WARM_UP * values.len() as f64) as usize;
+    // A short run keeps enough blocks to judge: what rose until its end may be a leak, and `straight` tells.
+    let most = ((LONGEST_WARM_UP * values.len() as f64) as usize).min(values.len().saturating_sub(FEWEST_STEADY));
     if cut > most { (most, false) } else { (cut.max(2), true) }
 }
 

@@ -110,6 +110,28 @@ fn a_leak_as_large_as_a_warm_up_is_a_leak() {
     }
 }
 
+/// The same with only so many samples in the run.
+fn short(random: &mut SeedStream, points: usize, warm_up: WarmUp, leak: f64) -> Vec<(f64, f64)> {
+    let all = memory(random, warm_up, leak);
+    (0..points).map(|n| all[n * all.len() / points]).collect()
+}
+
+#[test]
+fn a_leak_that_rises_until_the_end_of_a_short_run_is_a_leak_and_a_slow_warm_up_is_none() {
+    let mut random = Seed::new(7).stream("short");
+    let (rule, mut false_alarms, mut warm_ups) = (LeakRule::default(), 0.0, 0.0);
+    for points in 60..=120 {
+        let judged = rule.judge(&short(&mut random, points, WarmUp::None, 2.0));
+        assert!(judged.outcome.is_fail(), "{points} points: {}", judged.outcome);
+        for scale in [0.15, 0.2, 0.4] {
+            let judged = rule.judge(&short(&mut random, points, WarmUp::SlowsDown(scale), 0.0));
+            false_alarms += f64::from(u8::from(judged.outcome.is_fail()));
+            warm_ups += 1.0;
+        }
+    }
+    assert!(false_alarms <= 0.03 * warm_ups, "{false_alarms} of {warm_ups}");
+}
+
 #[test]
 fn noise_that_hides_a_leak_is_no_evidence() {
     let mut random = Seed::new(3).stream("loud");

@@ -100,11 +100,15 @@ impl Monitor {
         let mut watched = Watched { begun: Instant::now(), latest, ..Watched::default() };
         let mut jitter = Seed::new(0).stream("monitor");
         loop {
+            let begun = Instant::now();
             watched.sample(&mut self.samplers).await;
             let interval = self.every.mul_f64(0.9 + 0.2 * jitter.unit());
+            // From the beginning of a sample to that of the next, so that slow ones do not make the points fewer; but what
+            // is slower than its interval must not keep the processor, either.
+            let left = interval.saturating_sub(begun.elapsed()).max(interval / 4);
             tokio::select! {
                 _ = &mut stopped => return watched,
-                () = pause(interval) => {}
+                () = pause(left) => {}
             }
         }
     }

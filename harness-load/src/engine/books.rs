@@ -98,16 +98,27 @@ impl Cell {
     }
 
     #[inline]
-    fn book(&mut self, end: &End, known_kind: Option<String>, spent: Spent) {
+    fn book_ok(&mut self, spent: Spent) {
+        self.ok += 1;
+        self.response_ok.record_nanos(spent.response);
+        self.book_parts(spent);
+    }
+
+    #[cold]
+    fn book_failed(&mut self, end: &End, known_kind: Option<String>, spent: Spent) {
         match end {
-            End::Ok => self.ok += 1,
+            End::Ok => return self.book_ok(spent),
             End::Error { .. } => *self.errors.entry(known_kind.unwrap_or_default()).or_default() += 1,
             End::Timeout => self.timeouts += 1,
             End::Dropped => self.dropped += 1,
             End::Unfinished => self.unfinished += 1,
         }
-        let response = if *end == End::Ok { &mut self.response_ok } else { &mut self.response_failed };
-        response.record_nanos(spent.response);
+        self.response_failed.record_nanos(spent.response);
+        self.book_parts(spent);
+    }
+
+    #[inline]
+    fn book_parts(&mut self, spent: Spent) {
         self.lateness.record_nanos(spent.lateness);
         if let Some(service) = spent.service {
             self.service.record_nanos(service);
@@ -134,6 +145,13 @@ pub(crate) struct Second {
 }
 
 impl Second {
+    #[inline]
+    fn note_due(&mut self, response: u64) {
+        self.due += 1;
+        self.in_flight = self.in_flight.max(1);
+        self.response.get_or_insert_default().record(response / 1_000);
+    }
+
     fn absorb(&mut self, other: Self) {
         self.due += other.due;
         self.ok += other.ok;
@@ -180,20 +198,21 @@ impl Books {
     /// Books the end of one slot.
     #[inline]
     pub(crate) fn book(&mut self, (phase, flow): (usize, usize), due: u64, ended: u64, end: &End, spent: Spent) {
-        let is_ok = *end == End::Ok;
-        let known_kind = match end {
-            End::Error { kind, message } => Some(self.known(kind, message)),
-            _ => None,
-        };
-        self.cells[phase][flow].book(end, known_kind, spent);
+        let is_ok = matches!(end, End::Ok);
+        if is_ok {
+            self.cells[phase][flow].book_ok(spent);
+        } else {
+            let known_kind = match end {
+                End::Error { kind, message } => Some(self.known(kind, message)),
+                _ => None,
+            };
+            self.cells[phase][flow].book_failed(end, known_kind, spent);
+        }
         let second = self.second(ended);
         second.ok += u64::from(is_ok);
         second.failed += u64::from(!is_ok);
-        let second = self.second(due);
-        second.due += 1;
-        second.response.get_or_insert_default().record(spent.response / 1_000);
+        self.second(due).note_due(spent.response);
         // Whoever never had to wait was in flight all the same.
-        second.in_flight = second.in_flight.max(1);
         self.peak_in_flight = self.peak_in_flight.max(1);
     }
 

@@ -5,8 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,9 +13,8 @@ use harness_core::error::{Error, ErrorKind, Failure};
 use harness_core::run::{Seed, SeedStream};
 use tokio::time::Instant;
 
-use super::notes::Notes;
+use super::board::Lent;
 use crate::target;
-use crate::units::to_nanos;
 
 /// One iteration, as its flow sees it.
 #[derive(Debug, Clone)]
@@ -27,7 +25,7 @@ pub struct Iteration {
     pub(crate) flow: u32,
     pub(crate) measured: bool,
     pub(crate) seed: Seed,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) board: Lent,
 }
 
 impl Iteration {
@@ -59,8 +57,10 @@ impl Iteration {
     pub async fn step<T>(&self, name: &'static str, step: impl Future<Output = T>) -> T {
         let begun = Instant::now();
         let result = step.await;
-        if self.measured {
-            self.shared.notes.step(self.flow as usize, name, begun.elapsed());
+        if self.measured
+            && let Some(notes) = self.board.notes()
+        {
+            notes.step(self.flow as usize, name, begun.elapsed());
         }
         result
     }
@@ -69,8 +69,10 @@ impl Iteration {
     /// used, by class; a fallback to the dearer way used as much. Of measured phases only. [`reduction`](crate::reduction)
     /// is the gate, [`LoadRun::reduction`](crate::LoadRun::reduction) the sums.
     pub fn used(&self, what: &'static str, class: &str, used: u64, baseline: u64) {
-        if self.measured {
-            self.shared.notes.used(what, class, used, baseline);
+        if self.measured
+            && let Some(notes) = self.board.notes()
+        {
+            notes.used(what, class, used, baseline);
         }
     }
 
@@ -79,41 +81,7 @@ impl Iteration {
     pub async fn think(&self, pause: Duration) {
         let begun = Instant::now();
         harness_core::wait::pause(pause).await;
-        self.shared.thought.fetch_add(to_nanos(begun.elapsed()), Ordering::Relaxed);
-    }
-}
-
-/// What an iteration shares with its seat.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    notes: Notes,
-    /// Nanoseconds of thinking in this iteration.
-    thought: AtomicU64,
-    /// The user that sits here, between two iterations.
-    user: Mutex<Option<Box<dyn Any + Send>>>,
-}
-
-impl Shared {
-    pub(crate) fn new(notes: Notes) -> Self {
-        Self { notes, thought: AtomicU64::new(0), user: Mutex::new(None) }
-    }
-
-    /// How long the iteration that has just ended was thinking.
-    pub(crate) fn take_thought(&self) -> u64 {
-        match self.thought.load(Ordering::Relaxed) {
-            0 => 0,
-            _ => self.thought.swap(0, Ordering::Relaxed),
-        }
-    }
-
-    /// The user who sits here, if there is one.
-    pub(crate) fn take_user<U: Send + 'static>(&self) -> Option<Box<U>> {
-        self.user.lock().unwrap_or_else(PoisonError::into_inner).take()?.downcast().ok()
-    }
-
-    /// The user stays for the next iteration.
-    pub(crate) fn keep_user<U: Send + 'static>(&self, user: Box<U>) {
-        *self.user.lock().unwrap_or_else(PoisonError::into_inner) = Some(user);
+        self.board.thought(begun.elapsed());
     }
 }
 

@@ -3,9 +3,13 @@
 //! One task owns everything: source, queue, seats and books. It polls the iterations itself, so that nothing is shared,
 //! locked or handed over per request; the connections they use live on the caller's runtime.
 
+mod arrive;
+mod board;
 mod books;
 mod clock;
 mod flow;
+mod land;
+mod look;
 mod notes;
 mod pacer;
 mod seat;
@@ -15,7 +19,6 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -27,14 +30,14 @@ use tokio::time::Instant;
 use crate::arrival::Schedule;
 use crate::generator::{Meter, Usage};
 use crate::units::to_nanos;
-use crate::watch::{Seen, Watch};
+use crate::watch::Watch;
 
 use self::books::{PANIC, Spent};
 use self::clock::Clock;
 use self::flow::Running;
 use self::notes::Notes;
 use self::pacer::Pacer;
-use self::seat::{Ended, Failed, Flying, NONE, Ready, Seat};
+use self::seat::{NONE, Ready, Seat};
 use self::source::Source;
 
 pub(crate) use books::{Books, Second};
@@ -44,11 +47,6 @@ pub(crate) use flow::{Classifiers, Flow, boxed, io_kind};
 pub(crate) use notes::Noted;
 pub(crate) use source::Closed;
 
-/// A slot taken up this late is in time even where its phase has just ended.
-const IN_TIME: u64 = 10_000_000;
-/// The driver looks at sockets and timers after so many slots, or so many nanoseconds, at the latest.
-const BATCH: usize = 256;
-const LONGEST_BATCH: u64 = 50_000;
 /// This long before a slot is due the driver stops relying on the timer and looks at the clock: 50 µs, the time a
 /// processor takes to wake up.
 const LEAD: u64 = 50_000;
@@ -225,293 +223,6 @@ impl<'p> Driver<'p> {
         self.clock_reads += 1;
         self.now = self.clock.now(self.start);
         self.now
-    }
-
-    /// Polls the seats that were woken.
-    fn poll_ready(&mut self) {
-        let mut batch = std::mem::take(&mut self.batch);
-        self.ready.take(&mut batch);
-        for seat in batch.drain(..) {
-            let polled = match self.seats.get_mut(seat as usize) {
-                Some(flying) if flying.flying.is_some() => flying.poll(),
-                Some(idle) => {
-                    idle.poll_idle();
-                    continue;
-                }
-                None => continue,
-            };
-            if let Poll::Ready(ended) = polled {
-                let done = self.read_clock();
-                self.unlink(seat);
-                self.books.note_in_flight(done, self.flying);
-                self.land(seat, done, ended);
-            }
-        }
-        self.batch = batch;
-        self.see_who_came_back();
-    }
-
-    /// In a closed loop whoever has ended is due again.
-    #[inline]
-    fn see_who_came_back(&mut self) {
-        if self.source.is_closed_loop() {
-            self.next_due = self.source.next_at();
-        }
-    }
-
-    /// Cancels what has run into its time limit.
-    fn expire(&mut self) {
-        while let Some(deadline) = self.first_deadline().filter(|deadline| *deadline <= self.now) {
-            let eldest = self.eldest;
-            let ended = self.seats[eldest as usize].cancel();
-            self.unlink(eldest);
-            let end = match ended {
-                Ok(()) => End::Timeout,
-                Err(failed) => self.failed(failed),
-            };
-            self.book_landed(eldest, self.now.max(deadline), &end);
-        }
-        self.see_who_came_back();
-    }
-
-    fn first_deadline(&self) -> Option<u64> {
-        let eldest = self.seats.get(self.eldest as usize)?.flying?;
-        Some(eldest.sent.saturating_add(to_nanos(self.plan.limit)))
-    }
-
-    /// Takes up what is due, at most a batch of it.
-    fn pick_due(&mut self) {
-        let begun = self.read_clock();
-        for _ in 0..BATCH {
-            if self.now - begun > LONGEST_BATCH {
-                break;
-            }
-            // As soon as the last one is taken: whoever comes back after it must not keep the run open.
-            if self.next_due.is_some() && self.plan.most.is_some_and(|most| self.taken >= most) {
-                self.stop_arrivals();
-            }
-            if self.next_due.is_none_or(|at| at.saturating_sub(self.shift) > self.now) {
-                break;
-            }
-            let Some(mut slot) = self.next_due.and_then(|at| self.source.take(at)) else { break };
-            slot.at = slot.at.saturating_sub(self.shift);
-            slot.picked = self.now;
-            self.last_due = slot.at;
-            self.taken += 1;
-            self.pick(slot);
-            self.next_due = self.source.next_at();
-        }
-    }
-
-    #[inline]
-    fn pick(&mut self, slot: Slot) {
-        let (phase, flow) = (slot.phase as usize, slot.flow as usize);
-        if self.plan.measured[phase] {
-            self.meter.iter_mut().for_each(Meter::start);
-        }
-        let cell = &mut self.books.cells[phase][flow];
-        cell.picked += 1;
-        let late = slot.picked.saturating_sub(slot.at);
-        if late < IN_TIME || slot.picked < self.ends[phase] {
-            cell.picked_in_time += 1;
-        }
-        if self.flying < self.plan.in_flight && self.queue.is_empty() {
-            self.release(slot, slot.picked);
-        } else if self.queue.len() < self.plan.queue {
-            self.queue.push_back(slot);
-        } else {
-            // Whoever is turned away has waited in vain: at least as bad as waiting for the whole time limit.
-            let spent = Spent { response: to_nanos(self.plan.limit).max(late), service: None, lateness: late };
-            self.book(slot, slot.picked, &End::Dropped, spent);
-            self.source.back(slot.picked);
-        }
-    }
-
-    fn release_queued(&mut self) {
-        while self.flying < self.plan.in_flight
-            && let Some(slot) = self.queue.pop_front()
-        {
-            let released = self.read_clock();
-            self.release(slot, released);
-        }
-        self.see_who_came_back();
-    }
-
-    #[inline]
-    fn release(&mut self, slot: Slot, released: u64) {
-        let flow = slot.flow as usize;
-        let seat = self.free[flow].pop().unwrap_or_else(|| {
-            let number = self.seats.len() as u32;
-            self.seats.push(Seat::new(number, &self.plan.flows[flow], &self.notes, &self.ready));
-            number
-        });
-        self.flying += 1;
-        let sent = self.read_clock();
-        let iteration = Iteration {
-            n: slot.n,
-            due: slot.at,
-            measured: self.plan.measured[slot.phase as usize],
-            flow: slot.flow,
-            seed: self.plan.seed,
-            shared: self.seats[seat as usize].shared.clone(),
-        };
-        let here = &mut self.seats[seat as usize];
-        here.flying = Some(Flying { slot, released, sent });
-        match here.start(iteration) {
-            Poll::Pending => {
-                self.link(seat);
-                self.books.note_in_flight(released, self.flying);
-            }
-            Poll::Ready(ended) => {
-                let done = self.read_clock();
-                self.land(seat, done, ended);
-            }
-        }
-    }
-
-    fn link(&mut self, seat: u32) {
-        let youngest = std::mem::replace(&mut self.youngest, seat);
-        let here = &mut self.seats[seat as usize];
-        (here.before, here.after) = (youngest, NONE);
-        match self.seats.get_mut(youngest as usize) {
-            Some(youngest) => youngest.after = seat,
-            None => self.eldest = seat,
-        }
-    }
-
-    fn unlink(&mut self, seat: u32) {
-        let Seat { before, after, .. } = self.seats[seat as usize];
-        match self.seats.get_mut(before as usize) {
-            Some(neighbour) => neighbour.after = after,
-            None => self.eldest = after,
-        }
-        match self.seats.get_mut(after as usize) {
-            Some(neighbour) => neighbour.before = before,
-            None => self.youngest = before,
-        }
-    }
-
-    fn failed(&self, failed: Failed) -> End {
-        match failed {
-            Failed::Error(error) => {
-                let kind = self.plan.classifiers.kind(&*error as &dyn Any).into_owned();
-                End::Error { kind, message: error.to_string() }
-            }
-            Failed::Panic(panic) => panicked(&*panic),
-        }
-    }
-
-    #[inline]
-    fn land(&mut self, seat: u32, done: u64, ended: Ended) {
-        match ended {
-            Ok(()) => self.book_landed(seat, done, &End::Ok),
-            Err(failed) => self.land_failed(seat, done, failed),
-        }
-    }
-
-    #[cold]
-    fn land_failed(&mut self, seat: u32, done: u64, failed: Failed) {
-        // A classifier or a message that panics is the flow's doing as well.
-        let end = std::panic::catch_unwind(AssertUnwindSafe(|| self.failed(failed)));
-        self.book_landed(seat, done, &end.unwrap_or_else(|panic| panicked(&*panic)));
-    }
-
-    #[inline]
-    fn book_landed(&mut self, seat: u32, done: u64, end: &End) {
-        let here = &mut self.seats[seat as usize];
-        let Some(Flying { slot, released, sent }) = here.flying.take() else { return };
-        let thought = here.shared.take_thought();
-        self.free[slot.flow as usize].push(seat);
-        if *end == End::Ok
-            && let Some(during) = self.ends.iter().position(|end| done < *end)
-        {
-            self.books.cells[during][slot.flow as usize].completed_in_phase += 1;
-        }
-        // Waiting in the queue is the system's doing, not the generator's; thinking is nobody's.
-        let lateness = slot.picked.saturating_sub(slot.at) + sent.saturating_sub(released);
-        let response = done.saturating_sub(slot.at).saturating_sub(thought);
-        let service = Some(done.saturating_sub(sent).saturating_sub(thought));
-        self.flying -= 1;
-        self.book(slot, done, end, Spent { response, service, lateness });
-        if self.plan.most.is_none_or(|most| self.taken < most) {
-            self.source.back(done);
-        }
-    }
-
-    fn book_unfinished(&mut self, slot: Slot) {
-        let lateness = slot.picked.saturating_sub(slot.at);
-        let spent = Spent { response: self.now.saturating_sub(slot.at), service: None, lateness };
-        self.book(slot, self.now, &End::Unfinished, spent);
-    }
-
-    #[inline]
-    fn book(&mut self, slot: Slot, ended: u64, end: &End, spent: Spent) {
-        if !self.watches.is_empty() && self.plan.measured[slot.phase as usize] {
-            let seen = Seen { flow: slot.flow, is_ok: *end == End::Ok, end, spent: spent.response };
-            self.watches.iter_mut().for_each(|watch| watch.note(ended, &seen));
-        }
-        self.books.book((slot.phase as usize, slot.flow as usize), slot.at, ended, end, spent);
-    }
-
-    /// Every tenth of a second: are responses steady, does a gate break for good?
-    fn look(&mut self) {
-        if self.now < self.next_look {
-            return;
-        }
-        self.next_look = self.now + crate::watch::LOOK;
-        self.end_warm_up();
-        let (now, limit) = (self.now, to_nanos(self.plan.limit));
-        let phase = self.ends.iter().position(|end| now < *end);
-        let is_measured = phase.is_some_and(|phase| self.plan.measured[phase]);
-        for n in 0..self.watches.len() {
-            if is_measured {
-                self.watches[n].see(now, &self.plan.latest);
-            }
-            // Whoever has waited longer than the limit of a gate counts before they have an answer.
-            let overdue = self.overdue(self.watches[n].beyond_nanos().unwrap_or(limit), self.watches[n].flow());
-            if let Some(why) = self.watches[n].look(now, overdue) {
-                self.aborted = Some((Duration::from_nanos(now), why));
-                self.stop_arrivals();
-                return;
-            }
-        }
-    }
-
-    /// How many in flight or queued are older than this.
-    fn overdue(&self, age: u64, flow: Option<u32>) -> u64 {
-        let counts = |slot: &Slot| {
-            flow.is_none_or(|flow| flow == slot.flow)
-                && self.plan.measured[slot.phase as usize]
-                && self.now.saturating_sub(slot.at) >= age
-        };
-        let (mut count, mut seat) = (0, self.eldest);
-        while let Some(here) = self.seats.get(seat as usize) {
-            count += u64::from(here.flying.is_some_and(|flying| counts(&flying.slot)));
-            seat = here.after;
-        }
-        count + self.queue.iter().filter(|slot| counts(slot)).count() as u64
-    }
-
-    /// Ends a warm-up whose responses are steady: what was still to come of it is not due.
-    fn end_warm_up(&mut self) {
-        let Some(phase) = self.ends.iter().position(|end| self.now < *end) else { return };
-        let begun = if phase == 0 { 0 } else { self.ends[phase - 1] };
-        if !self.plan.until_steady[phase] || !self.books.is_steady(begun, self.now) {
-            return;
-        }
-        let saved = self.ends[phase] - self.now;
-        if let Source::Open(slots) = &mut self.source {
-            while let Some(due) = slots.next_if(|due| due.phase == phase) {
-                self.books.cells[phase][due.flow].not_due += 1;
-            }
-            self.shift += saved;
-        }
-        for later in phase..self.ends.len() {
-            self.ends[later] -= saved;
-            self.shortened[later] += saved;
-        }
-        self.source.shorten(&self.ends);
-        self.next_due = self.source.next_at();
     }
 
     /// Nothing more is due: what the schedule still holds is counted as not due.

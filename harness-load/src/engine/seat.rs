@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::Slot;
-use super::flow::{AnyError, Flow, Iteration, Runner, Shared};
+use super::board::Owned;
+use super::flow::{AnyError, Flow, Iteration, Runner};
 use super::notes::Notes;
 
 /// No seat: the end of a list.
@@ -103,7 +104,7 @@ pub(super) struct Seat {
     runner: Box<dyn Runner>,
     bell: Arc<Bell>,
     waker: Waker,
-    pub(super) shared: Arc<Shared>,
+    pub(super) board: Owned,
     pub(super) flying: Option<Flying>,
     /// Neighbours in the order of sending, which is the order of time limits.
     pub(super) before: u32,
@@ -124,7 +125,7 @@ impl Seat {
             runner: flow.runner(),
             waker: bell.clone().into(),
             bell,
-            shared: Arc::new(Shared::new(notes.clone())),
+            board: Owned::new(notes),
             flying: None,
             before: NONE,
             after: NONE,

@@ -92,13 +92,13 @@ pub(crate) fn flow<T: Target>(name: String, weight: u32, target: T) -> Flow {
     Flow::new(name, weight, move |iteration| {
         let target = target.clone();
         async move {
-            let mut user = match iteration.shared.take_user::<T::User>() {
+            let mut user = match iteration.board.take_user::<T::User>() {
                 Some(user) => user,
                 None => Box::new(target.connect().await?),
             };
             let called = target.call(&mut user, &iteration).await;
             if called.as_ref().err().is_none_or(|error| target.keeps(error)) {
-                iteration.shared.keep_user(user);
+                iteration.board.keep_user(user);
             }
             called
         }

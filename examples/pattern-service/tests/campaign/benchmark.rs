@@ -86,7 +86,7 @@ async fn at_full_rate(
         Pace::Default | Pace::Full => (warm_up, cx.duration(length)),
     };
     let measure = || async {
-        let load = usual(&world, warm_up).hold(length).watch_every((length / 80).clamp(millis(50), secs(1)));
+        let load = usual(&world, warm_up).hold(length).watch_every((length / 120).clamp(millis(40), secs(1)));
         world.watched(load).await?.gate(cpu()).run().await
     };
     if pace != Pace::Smoke {
