@@ -16,11 +16,14 @@ use crate::wait::{Aside, Missing, aside};
 
 /// A server that is asked to end is given this long before it is killed.
 const STOP_GRACE: Duration = Duration::from_secs(3);
+/// While a start is given up, what it has started is looked for this often.
+const GIVE_UP_LOOK: Duration = Duration::from_millis(100);
 /// A container is asked for its life at most this often.
 const CONTAINER_LOOK: Duration = Duration::from_secs(1);
 
 /// A server, or one that is being started.
 pub(super) struct Held {
+    dir: PathBuf,
     owner: String,
     starting: Option<Aside<CoreResult<Started>>>,
     started: Option<Started>,
@@ -46,7 +49,7 @@ impl Held {
         let starter = Starter { dir: dir.to_owned(), owner: owner.clone(), until: Instant::now() + launch.limit };
         // A keeper that leaves meanwhile ends what was started by its owner's name.
         let starting = aside("harness-starter", move || starter.start(&launch))?;
-        Ok(Self { owner, starting: Some(starting), started: None, looked: None })
+        Ok(Self { dir: dir.to_owned(), owner, starting: Some(starting), started: None, looked: None })
     }
 
     /// What was started and where, once.
@@ -88,10 +91,7 @@ impl Held {
     /// Ends the server, or the attempt to start it.
     pub(super) fn end(&mut self) -> CoreResult {
         if let Some(starting) = self.starting.take() {
-            end_owned(&self.owner, |found, owner| found == owner)?;
-            if let Ok(Ok(started)) = starting.within(STOP_GRACE * 3) {
-                self.started = Some(started);
-            }
+            self.give_up(&starting)?;
         }
         match self.started.take().map(|started| started.body) {
             Some(Body::Process { mut running, stop }) => {
@@ -99,6 +99,29 @@ impl Held {
             }
             Some(Body::Container(id)) => engine::remove(&id)?,
             Some(Body::Nothing) | None => {}
+        }
+        Ok(())
+    }
+}
+
+impl Held {
+    /// Ends a start that is under way: again and again what it has started so far, so that it has nothing to wait for.
+    fn give_up(&mut self, starting: &Aside<CoreResult<Started>>) -> CoreResult {
+        let until = Instant::now() + STOP_GRACE * 3;
+        while Instant::now() < until {
+            end_owned(&self.owner, |found, owner| found == owner)?;
+            if self.dir.join(CONTAINERS).exists() {
+                // Whoever ends this slot asks the engine once more, and says what it answered.
+                let _ = engine::remove_labelled(SLOT_LABEL, &self.dir.to_string_lossy());
+            }
+            match starting.within(GIVE_UP_LOOK) {
+                Err(Missing::NotYet) => {}
+                Ok(Ok(started)) => {
+                    self.started = Some(started);
+                    break;
+                }
+                Ok(Err(_)) | Err(Missing::Gone) => break,
+            }
         }
         Ok(())
     }

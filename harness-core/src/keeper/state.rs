@@ -132,12 +132,13 @@ impl Machine {
         }
         let mut actions = self.tidy(seen);
         let in_use = seen.leases.values().any(|held| *held) || seen.runner || seen.starter;
-        if in_use || !seen.kept.is_empty() || !self.ending.is_empty() {
+        if in_use || !seen.kept.is_empty() {
             self.idle_since = None;
             return actions;
         }
+        // What the dead left is ended meanwhile: nobody comes back for the time that takes.
         let since = *self.idle_since.get_or_insert(seen.now);
-        if seen.now.saturating_sub(since) >= self.linger {
+        if self.ending.is_empty() && seen.now.saturating_sub(since) >= self.linger {
             actions.push(Action::Close);
         }
         actions
@@ -297,7 +298,18 @@ mod tests {
         let died = Seen { leases: BTreeMap::from([(lease("a"), false)]), ..well() };
         machine.step(&died);
         assert_eq!(machine.step(&Seen { now: seconds(29), ..died.clone() }), []);
-        assert_eq!(machine.step(&Seen { now: ENDING_LIMIT, ..died }), [Action::ForgetLease(lease("a"))]);
+        let over = machine.step(&Seen { now: ENDING_LIMIT, ..died });
+        assert_eq!(over, [Action::ForgetLease(lease("a")), Action::Close], "the linger is long over");
+    }
+
+    #[test]
+    fn ending_what_the_dead_left_does_not_prolong_the_linger_and_is_not_cut_short_by_it() {
+        let mut machine = serving();
+        let died = |now| Seen { now: seconds(now), leases: BTreeMap::from([(lease("a"), false)]), ..well() };
+        assert_eq!(machine.step(&died(1)), [Action::EndLease(lease("a"))]);
+        assert_eq!(machine.step(&died(12)), [], "its leavings are still being ended");
+        let ended = Seen { ended: BTreeSet::from([lease("a")]), ..died(13) };
+        assert_eq!(machine.step(&ended), [Action::ForgetLease(lease("a")), Action::Close]);
     }
 
     #[test]

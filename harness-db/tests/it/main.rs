@@ -25,6 +25,7 @@ mod latencies;
 mod locks;
 mod migrations;
 mod own;
+mod partial;
 mod plans;
 mod pools;
 mod probes;

@@ -10,6 +10,7 @@ pub mod isolation;
 mod latency;
 mod locks;
 pub mod migration;
+pub mod partial;
 mod plan;
 mod pool;
 mod reads;
