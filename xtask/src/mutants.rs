@@ -1,7 +1,8 @@
 //! `cargo xtask mutants`: a seeded sample of changes to the judges, each of which some test has to notice.
 //!
 //! The changes are made by `cargo-mutants` in a copy of the tree. Resumable: what became of a change stays in
-//! `target/mutants/` for as long as the crate and its tests are the same, also when a run was cut off in the middle.
+//! `target/mutants/` for as long as the code of the crate is the same, also when a run was cut off in the middle. Where only the
+//! tests have changed since, what they did not notice is tried again; what earlier tests noticed counts, and is told apart.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -23,6 +24,8 @@ const BATCH: usize = 20;
 const REASONED: &str = "xtask/mutants.json";
 /// Unoptimised, since each change is built once and most are noticed by the first quick test.
 const PROFILE: &str = "mutants";
+/// Beside the outcomes of a run: the key of the tests it ran.
+const TESTS: &str = "tests";
 /// Many times what all tests take, so that a busy machine is not taken for tests that do not end.
 const LIMIT_S: &str = "1800";
 
@@ -56,51 +59,66 @@ fn minutes(text: &str) -> Option<Duration> {
     (count > 0).then(|| Duration::from_secs(count * 60))
 }
 
+/// What became of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Became {
+    /// The tool's word for it.
+    word: String,
+    /// The tests were the ones of today.
+    is_current: bool,
+}
+
 /// What became of the changes that were tried, by name.
 #[derive(Debug, Default)]
 struct Tried {
-    /// The tests passed without a change: only then do they notice one.
+    /// The tests of today passed without a change: only then do they notice one.
     sound: bool,
-    /// The tool's word for each change.
-    changes: BTreeMap<String, String>,
+    changes: BTreeMap<String, Became>,
 }
 
 impl Tried {
-    fn add(&mut self, outcomes: &Value) {
+    fn add(&mut self, outcomes: &Value, is_current: bool) {
         for outcome in outcomes["outcomes"].as_array().into_iter().flatten() {
-            let word = outcome["summary"].as_str().unwrap_or_default();
-            match outcome["scenario"]["Mutant"]["name"].as_str() {
-                Some(name) => drop(self.changes.insert(name.to_owned(), word.to_owned())),
-                None => self.sound |= word == "Success",
+            let word = outcome["summary"].as_str().unwrap_or_default().to_owned();
+            let Some(name) = outcome["scenario"]["Mutant"]["name"].as_str() else {
+                self.sound |= is_current && word == "Success";
+                continue;
+            };
+            let noticed = matches!(word.as_str(), "CaughtMutant" | "Timeout" | "Unviable");
+            if is_current || noticed && !self.changes.contains_key(name) {
+                self.changes.insert(name.to_owned(), Became { word, is_current });
             }
         }
     }
 
     /// Everything that was written down in a directory, run by run.
-    fn read(dir: &Path) -> Self {
+    fn read(dir: &Path, tests: &str) -> Self {
         let mut tried = Self::default();
         for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-            let text = std::fs::read_to_string(entry.path().join("mutants.out/outcomes.json")).unwrap_or_default();
+            let read = |name: &str| std::fs::read_to_string(entry.path().join(name)).unwrap_or_default();
             // A file that was cut off says nothing; its changes are tried again.
-            tried.add(&serde_json::from_str(&text).unwrap_or_default());
+            let outcomes = serde_json::from_str(&read("mutants.out/outcomes.json")).unwrap_or_default();
+            tried.add(&outcomes, read(TESTS) == tests);
         }
         tried
     }
 
-    fn has_all(&self, changes: &[String]) -> bool {
-        changes.iter().all(|name| self.changes.contains_key(name))
+    /// Those of which nothing is known.
+    fn missing(&self, changes: &[String]) -> Vec<String> {
+        changes.iter().filter(|name| !self.changes.contains_key(*name)).cloned().collect()
     }
 
     fn tally(&self, sample: &[String]) -> Tally {
         let mut tally = Tally::default();
         for name in sample {
-            match self.changes.get(name).map(String::as_str) {
-                Some("CaughtMutant") => tally.caught += 1,
-                Some("Timeout") => tally.endless += 1,
-                Some("Unviable") => tally.unviable += 1,
-                Some(_) => tally.missed.push(name.clone()),
-                None => {}
+            let Some(became) = self.changes.get(name) else { continue };
+            match became.word.as_str() {
+                "CaughtMutant" => tally.caught += 1,
+                "Timeout" => tally.endless += 1,
+                "Unviable" => tally.unviable += 1,
+                _ => tally.missed.push(name.clone()),
             }
+            tally.earlier += usize::from(!became.is_current && became.word != "Unviable");
         }
         tally
     }
@@ -114,6 +132,8 @@ struct Tally {
     endless: usize,
     /// Does not compile: no change at all.
     unviable: usize,
+    /// Of the noticed ones: by the tests as they were before they were last changed.
+    earlier: usize,
     missed: Vec<String>,
 }
 
@@ -154,18 +174,22 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
 fn judged(asked: &Asked) -> Result<bool, String> {
     let all = listed(&[])?;
     let reasoned = reasoned(&all)?;
-    let dir = target().join("mutants").join(format!("{:016x}", key()?));
-    let (begun, mut sample, mut tried) = (Instant::now(), Vec::new(), Tried::read(&dir));
+    let (code, tests) = keys()?;
+    let dir = target().join("mutants").join(code);
+    println!("what becomes of each change is kept in {}", dir.display());
+    let (begun, mut sample, mut tried) = (Instant::now(), Vec::new(), Tried::read(&dir, &tests));
     for shard in shards(all.len(), asked.seed) {
         let changes = listed(&shard)?;
-        if !(tried.sound && tried.has_all(&changes)) {
+        let missing = tried.missing(&changes);
+        if !(tried.sound && missing.is_empty()) {
             if begun.elapsed() >= asked.budget {
                 println!("the budget of {} min is used up: run it again to go on", asked.budget.as_secs() / 60);
                 break;
             }
-            test(&shard, tried.sound, &dir)?;
-            tried = Tried::read(&dir);
-            if !tried.has_all(&changes) {
+            let run = Run { changes: &missing, all: &all, is_sound: tried.sound, tests: &tests };
+            run.test(&dir)?;
+            tried = Tried::read(&dir, &tests);
+            if !tried.missing(&changes).is_empty() {
                 return Err("cargo-mutants tried other changes than it had listed".to_owned());
             }
         }
@@ -177,13 +201,15 @@ fn judged(asked: &Asked) -> Result<bool, String> {
     let tally = tried.tally(&sample);
     let open = tally.open(&reasoned);
     println!(
-        "\n{} of {} changes of {PACKAGE} in the sample, {} tested: {} noticed by a failed test, {} by tests that did not end, \
-         {} unnoticed ({} of them with a reason); {} do not compile",
+        "\n{} of {} changes of {PACKAGE} in the sample, {} tested: {} noticed by a failed test, {} by tests that did not end \
+         ({} of both by the tests as they were before their last change), {} unnoticed ({} of them with a reason); {} do not \
+         compile",
         tally.tested() + tally.unviable,
         all.len(),
         tally.tested(),
         tally.caught,
         tally.endless,
+        tally.earlier,
         tally.missed.len(),
         tally.missed.len() - open.len(),
         tally.unviable
@@ -192,7 +218,7 @@ fn judged(asked: &Asked) -> Result<bool, String> {
     let met = tally.is_met(tried.sound, &reasoned);
     let result = json!({
         "schema": 1, "package": PACKAGE, "seed": asked.seed, "of": all.len(), "tested": tally.tested(), "caught": tally.caught,
-        "endless": tally.endless, "unviable": tally.unviable, "unnoticed": tally.missed, "without_reason": open, "met": met,
+        "endless": tally.endless, "earlier": tally.earlier, "unviable": tally.unviable, "unnoticed": tally.missed, "without_reason": open, "met": met,
     });
     let path = target().join("mutants/mutants.json");
     std::fs::write(&path, format!("{result:#}\n")).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -235,17 +261,29 @@ fn shards(all: usize, seed: u64) -> Vec<[String; 4]> {
     order.into_iter().map(told).collect()
 }
 
-/// The crate with its tests, as it stands on the disk.
-fn key() -> Result<u64, String> {
-    let mut hash = DefaultHasher::new();
-    let mut files = Vec::new();
+/// What the crate is, and what its tests are, as they stand on the disk.
+fn keys() -> Result<(String, String), String> {
+    let (mut code, mut tests, mut files) = (DefaultHasher::new(), DefaultHasher::new(), Vec::new());
     walk(&root().join(PACKAGE), &mut files)?;
     files.sort();
     for file in files {
-        let bytes = std::fs::read(&file).map_err(|error| format!("{}: {error}", file.display()))?;
-        (file, bytes).hash(&mut hash);
+        let text = std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+        let (of_code, of_tests) = parts(&file, &text);
+        (&file, of_code).hash(&mut code);
+        (&file, of_tests).hash(&mut tests);
     }
-    Ok(hash.finish())
+    let hex = |hash: DefaultHasher| format!("{:016x}", hash.finish());
+    Ok((hex(code), hex(tests)))
+}
+
+/// A file without its tests, and its tests: in this house they end the file, or are one.
+fn parts<'t>(file: &Path, text: &'t str) -> (&'t str, &'t str) {
+    let is_tests = file.ends_with("tests.rs")
+        || file.strip_prefix(root()).is_ok_and(|file| file.iter().any(|part| part == "tests"));
+    if is_tests {
+        return ("", text);
+    }
+    text.split_at(text.find("\n#[cfg(test)]\nmod tests {").unwrap_or(text.len()))
 }
 
 fn walk(dir: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
@@ -272,43 +310,69 @@ fn reasoned(all: &[String]) -> Result<BTreeMap<String, String>, String> {
     }
 }
 
-/// Tries the changes of a shard, one after the other; first the tests without any, unless that was done.
-fn test(shard: &[String], is_sound: bool, dir: &Path) -> Result<(), String> {
-    let begun = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let out = dir.join(begun.as_millis().to_string());
-    std::fs::create_dir_all(&out).map_err(|error| format!("{}: {error}", out.display()))?;
-    let mut command = mutants(shard);
-    command.args(["--profile", PROFILE, "--timeout", LIMIT_S, "--baseline", if is_sound { "skip" } else { "run" }]);
-    match step::has_nextest() {
-        true => command.args(["--test-tool", "nextest", "--cargo-test-arg=--profile=mutants"]),
-        false => command.args(["--test-tool", "cargo"]),
-    };
-    // What it depends on is built once for all runs.
-    command.arg("--output").arg(&out).env("CARGO_TARGET_DIR", target().join("mutants/build"));
-    // 0: all noticed, 2: some not, 3: some did not end (https://mutants.rs/exit-codes.html).
-    match command.status().map(|status| status.code()) {
-        Ok(Some(0 | 2 | 3)) => Ok(()),
-        Ok(Some(4)) => Err(format!("the tests of {PACKAGE} fail without any change: nothing can be said")),
-        other => Err(format!("cargo-mutants ended with {other:?}")),
+/// One run of the tool.
+struct Run<'a> {
+    changes: &'a [String],
+    all: &'a [String],
+    is_sound: bool,
+    /// The key of the tests.
+    tests: &'a str,
+}
+
+impl Run<'_> {
+    /// Tries the changes one after the other; first the tests without any, unless that was done.
+    fn test(&self, dir: &Path) -> Result<(), String> {
+        let begun = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let out = dir.join(begun.as_millis().to_string());
+        // Which ones is told by what it need not try again: it goes on where a run of all others has ended.
+        let others: String =
+            self.all.iter().filter(|name| !self.changes.contains(name)).map(|name| format!("{name}\n")).collect();
+        let write = |name: &str, text: &str| {
+            let path = out.join(name);
+            std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
+        };
+        std::fs::create_dir_all(out.join("mutants.out")).map_err(|error| format!("{}: {error}", out.display()))?;
+        write("mutants.out/caught.txt", &others)?;
+        write(TESTS, self.tests)?;
+        let mut command = mutants(&["--iterate".to_owned()]);
+        let baseline = if self.is_sound { "skip" } else { "run" };
+        command.args(["--profile", PROFILE, "--timeout", LIMIT_S, "--baseline", baseline]);
+        match step::has_nextest() {
+            true => command.args(["--test-tool", "nextest", "--cargo-test-arg=--profile=mutants"]),
+            false => command.args(["--test-tool", "cargo"]),
+        };
+        // What it depends on is built once for all runs.
+        command.arg("--output").arg(&out).env("CARGO_TARGET_DIR", target().join("mutants/build"));
+        // 0: all noticed, 2: some not, 3: some did not end (https://mutants.rs/exit-codes.html).
+        match command.status().map(|status| status.code()) {
+            Ok(Some(0 | 2 | 3)) => Ok(()),
+            Ok(Some(4)) => Err(format!("the tests of {PACKAGE} fail without any change: nothing can be said")),
+            other => Err(format!("cargo-mutants ended with {other:?}")),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::path::Path;
 
     use serde_json::{Value, json};
 
-    use super::{Asked, SAMPLE, Tally, Tried, minutes, shards};
+    use super::{Asked, SAMPLE, Tally, Tried, minutes, parts, shards};
 
     fn tried(baseline: &str, changes: &[(&str, &str)]) -> Tried {
+        let mut tried = Tried::default();
+        add(&mut tried, baseline, changes, true);
+        tried
+    }
+
+    fn add(tried: &mut Tried, baseline: &str, changes: &[(&str, &str)], is_current: bool) {
         let outcome =
             |(name, summary): &(&str, &str)| json!({"scenario": {"Mutant": {"name": name}}, "summary": summary});
         let all: Vec<Value> = changes.iter().map(outcome).collect();
-        let mut tried = Tried::default();
-        tried.add(&json!({"outcomes": [json!({"scenario": "Baseline", "summary": baseline})]}));
-        tried.add(&json!({"outcomes": all}));
-        tried
+        tried.add(&json!({"outcomes": [json!({"scenario": "Baseline", "summary": baseline})]}), is_current);
+        tried.add(&json!({"outcomes": all}), is_current);
     }
 
     #[test]
@@ -317,9 +381,35 @@ mod tests {
         let tried = tried("Success", &changes);
         let sample: Vec<String> = ["a", "b", "c", "d", "e", "f"].map(str::to_owned).to_vec();
         let tally = tried.tally(&sample);
-        assert_eq!(tally, Tally { caught: 1, endless: 1, unviable: 1, missed: vec!["b".to_owned(), "e".to_owned()] });
+        let missed = vec!["b".to_owned(), "e".to_owned()];
+        assert_eq!(tally, Tally { caught: 1, endless: 1, unviable: 1, earlier: 0, missed });
         assert_eq!(tally.tested(), 4);
-        assert!(tried.has_all(&sample[..5]) && !tried.has_all(&sample));
+        assert_eq!(tried.missing(&sample), ["f"]);
+    }
+
+    #[test]
+    fn what_earlier_tests_did_not_notice_is_tried_again_and_what_they_noticed_is_told_apart() {
+        let mut tried = Tried::default();
+        add(&mut tried, "Success", &[("a", "CaughtMutant"), ("b", "MissedMutant"), ("c", "Unviable")], false);
+        let sample: Vec<String> = ["a", "b", "c"].map(str::to_owned).to_vec();
+        assert!(!tried.sound, "the tests of today have not been run without a change");
+        assert_eq!(tried.missing(&sample), ["b"]);
+        assert_eq!(tried.tally(&sample), Tally { caught: 1, unviable: 1, earlier: 1, ..Tally::default() });
+        add(&mut tried, "Success", &[("a", "MissedMutant"), ("b", "CaughtMutant")], true);
+        assert!(tried.sound && tried.missing(&sample).is_empty());
+        let now = Tally { caught: 1, unviable: 1, missed: vec!["a".to_owned()], ..Tally::default() };
+        assert_eq!(tried.tally(&sample), now, "today's tests have the last word");
+        add(&mut tried, "Success", &[("a", "CaughtMutant")], false);
+        assert_eq!(tried.tally(&sample), now, "in whatever order the runs are read");
+    }
+
+    #[test]
+    fn tests_at_the_end_of_a_file_and_files_of_tests_are_no_code() {
+        let file = "fn a() {}\n\n#[cfg(test)]\nmod tests {\n}\n";
+        assert_eq!(parts(Path::new("src/a.rs"), file), ("fn a() {}\n", "\n#[cfg(test)]\nmod tests {\n}\n"));
+        assert_eq!(parts(Path::new("src/a/tests.rs"), "fn b() {}"), ("", "fn b() {}"));
+        let declared = "#[cfg(test)]\nmod tests;\nfn a() {}\n";
+        assert_eq!(parts(Path::new("src/a.rs"), declared), (declared, ""));
     }
 
     #[test]

@@ -136,3 +136,28 @@ fn valid_slates_are_never_accused() {
         assert!(report.is_clean(), "round {round}: {report}");
     }
 }
+
+#[test]
+fn defects_fall_on_any_step_and_not_only_on_the_first() {
+    let config = PlanConfig::default().steps(6..=6);
+    let mut random = Random::new(15);
+    for mutator in plans() {
+        let mut times = std::collections::BTreeMap::<String, usize>::new();
+        for _ in 0..200 {
+            let broken = mutator.broken(&plan(&config, &mut random), &mut random);
+            let step = broken.as_ref().and_then(|broken| broken.path.strip_prefix("/steps/")?.split('/').next());
+            step.into_iter().for_each(|step| *times.entry(step.to_owned()).or_default() += 1);
+        }
+        let seen: usize = times.values().sum();
+        assert!(seen < 20 || times.len() > 1, "{} breaks {times:?} only", mutator.code());
+    }
+}
+
+#[test]
+fn greatest_lag_that_the_schedule_breaks_is_found_where_there_is_hardly_room_for_it() {
+    let text = r#"{"steps":[{"id":"a","duration":1,"start":0},{"id":"b","duration":1,"start":4,"after":[{"on":"a","lag":2}]}]}"#;
+    let plan = crate::plan::Plan::from_json(text).unwrap();
+    let broken =
+        break_rule("P063", &plan, &mut Random::new(16)).expect("three ticks lie between them, and two have to");
+    assert_eq!(broken.subject.steps[1].after[0].max_lag, Some(2));
+}

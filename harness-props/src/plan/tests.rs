@@ -248,3 +248,31 @@ fn severity_and_own_rules_change_the_verdict() {
     assert_eq!(lax.check(&plan).outcome().word(), "degraded");
     assert!(lax.without("X001").check(&plan).outcome().is_pass());
 }
+
+#[test]
+fn duration_that_is_none_is_shown_as_it_was_given_and_a_missing_one_as_missing() {
+    let plan =
+        r#"{"steps":[{"id":"a","duration":"soon"},{"id":"b","duration":1.5},{"id":"c"},{"id":"d","duration":-3}]}"#;
+    let report = PlanValidator::standard().check(&Plan::from_json(plan).unwrap());
+    let said = report.violations.iter().filter(|one| one.rule == "P027").map(|one| one.message.as_str());
+    let expected =
+        ["`a` is soon", "`b` is 1.5", "`c` is missing", "`d` is -3"].map(|end| format!("the duration of {end}"));
+    assert_eq!(said.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn plain_dependency_is_written_as_the_name_and_any_other_with_all_it_has() {
+    let text = r#"{"steps":[{"id":"a"},{"id":"b","after":["a",{"on":"a","lag":2}]}]}"#;
+    let plan = Plan::from_json(text).unwrap();
+    assert!(plan.steps[1].after[0].is_plain() && !plan.steps[1].after[1].is_plain());
+    let written = serde_json::to_value(&plan.steps[1].after).unwrap();
+    assert_eq!(written[0], serde_json::json!("a"));
+    assert_eq!((&written[1]["on"], &written[1]["lag"]), (&serde_json::json!("a"), &serde_json::json!(2)));
+}
+
+#[test]
+fn lens_says_what_it_looks_at() {
+    let lens = PlanLens::new(|jobs: &Vec<u8>| jobs.len()).duration(|jobs, at| Some(i64::from(jobs[at]))).root("/jobs");
+    let shown = format!("{:?}", lens.agent(|_, _| None));
+    assert!(shown.starts_with("PlanLens") && shown.contains("agent") && shown.contains("/jobs"), "{shown}");
+}

@@ -76,3 +76,13 @@ fn what_does_not_fail_is_left_alone() {
     let shrunk = plan(&whole, |_| false);
     assert_eq!((shrunk.plan, shrunk.is_minimal), (whole, false));
 }
+
+#[test]
+fn names_that_matter_are_kept_and_others_become_short() {
+    let named = |id: &str| Step { id: id.into(), ..Default::default() };
+    let whole = Plan { steps: vec![named("boil"), named("cool")], ..Plan::default() };
+    let shrunk = plan(&whole, |plan| plan.steps.iter().any(|step| step.id == "boil".into()));
+    assert_eq!(shrunk.plan.steps, [named("boil")]);
+    let shrunk = plan(&whole, |plan| !plan.steps.is_empty());
+    assert_eq!(shrunk.plan.steps, [named("s1")]);
+}

@@ -119,3 +119,14 @@ fn past_its_bytes_the_judge_says_what_it_looked_at_and_never_passes() {
     assert!(verdict.stopped.is_some() && verdict.has(Class::G1a), "{}", verdict.outcome());
     assert!(verdict.outcome().is_fail(), "{}", verdict.outcome());
 }
+
+#[test]
+fn witness_of_a_register_says_what_was_read_and_what_had_been_written() {
+    let defects = register_defects();
+    let defect = defects.iter().find(|defect| defect.name == "internal").expect("planted");
+    let history = planted(defect, Load::of(50), 1).expect("legal");
+    let said = history.judge(Isolation::new(Level::Serializable, defect.order)).outcome().to_string();
+    let (read, written) = said.split_once(" after it had written ").unwrap_or_else(|| panic!("{said}"));
+    assert!(read.ends_with(" as nothing"), "{said}");
+    assert!(written.starts_with(|first: char| first.is_ascii_digit()), "{said}");
+}
