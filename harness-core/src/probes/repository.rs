@@ -193,8 +193,8 @@ mod tests {
         assert!(with(&Checked { count: None, ..good.clone() }).is_pass());
         assert_eq!(with(&Checked { passed: false, ..good.clone() }).to_string(), "fail: failed at aaaaaaaaaa");
         assert!(with(&Checked { count: Some(0), ..good.clone() }).is_no_evidence(), "nothing was checked");
-        assert!(with(&Checked { commit: Some("b".repeat(40)), ..good.clone() }).is_no_evidence(), "another commit");
-        assert!(with(&Checked { commit: None, ..good.clone() }).is_no_evidence(), "a tree with changes, then");
+        assert!(with(&Checked { commit: Some("b".repeat(40)), ..good }).is_no_evidence(), "another commit");
+        assert!(with(&Checked { commit: None, ..good }).is_no_evidence(), "a tree with changes, then");
         assert!(with(&good).is_pass());
         let dirty = Ok(Revision { changed: vec!["M a.rs".to_owned()], ..here });
         assert!(checked(&path, &dirty).is_no_evidence(), "a tree with changes, now");
