@@ -34,7 +34,8 @@
 //! - `resilience` (feature `experiment`): whether breakers, retries, time limits and bulkheads do what they say.
 //! - `slo` (feature `checks`), `campaign` (feature `campaign`, on by default): thresholds with target and critical, phases and
 //!   scenarios, the decision.
-//! - `monitor` (feature `checks`): what a process uses over time, and whether it leaks.
+//! - `monitor` (feature `checks`): what a process uses over time, and whether it leaks. `probes` (feature `checks`): pre-flight
+//!   probes of documents, dependencies, source, repository and open ports.
 //! - [`record`], `report` (feature `report`): the event stream, and its writers.
 //!
 //! Who only needs services and scopes leaves out the default features, and compiles half.
@@ -60,6 +61,8 @@ pub mod fault;
 pub mod keeper;
 #[cfg(feature = "checks")]
 pub mod monitor;
+#[cfg(feature = "checks")]
+pub mod probes;
 pub mod record;
 #[cfg(feature = "report")]
 pub mod report;

@@ -272,6 +272,7 @@ fn preflight_alone_runs_no_scenario_and_reports_every_probe() {
     for (variant, code, part) in [
         ("", 0, "pass         redis: 7.0"),
         ("probe-degraded", 2, "degraded     redis: 6.2, 7 is wanted"),
+        ("probe-advises", 2, "no evidence  redis: nobody asked"),
         ("probe-down", 3, "fail         redis: redis://:***@127.0.0.1:6379/1 refused the connection"),
         ("probe-hangs", 3, "fail         redis: no answer within 300ms"),
         ("production", 3, "fail         production guard: DEMO_ENVIRONMENT is `production`"),

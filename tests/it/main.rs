@@ -2,6 +2,7 @@
 
 mod architecture;
 mod cli;
+mod gates;
 mod lean;
 mod leftovers;
 mod messages;

@@ -39,6 +39,14 @@ fn the_readme_shows_the_first_tests_as_they_run() {
 }
 
 #[test]
+fn links_of_the_documents_resolve() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ stands in the workspace");
+    let paths = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs"];
+    let outcome = harness_core::probes::documents::documents(root, &paths);
+    assert!(outcome.is_pass(), "{outcome}");
+}
+
+#[test]
 fn a_changed_line_is_noticed() {
     let blocks = blocks(&read("examples/quickstart/tests/first.rs"));
     let readme = read("README.md").replace("create table users (id int)", "create table users (id bigint)");

@@ -7,6 +7,7 @@ mod audit;
 mod baselines;
 mod bench;
 mod campaign;
+mod checked;
 mod consumer;
 mod figure;
 mod leftovers;

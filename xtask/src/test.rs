@@ -4,6 +4,7 @@ use std::process::{Command, ExitCode};
 
 use crate::baselines;
 use crate::campaign;
+use crate::checked;
 use crate::consumer;
 use crate::plants;
 use crate::step::{self, Steps, cargo, has_nextest, passes};
@@ -18,12 +19,15 @@ pub(crate) fn run(rest: &[String]) -> ExitCode {
     steps.run("provision: servers for the tests", || step::harness("provision", &[]));
     steps.run("build: everything the tests need", || {
         // Binaries first: campaigns start the service as a real process.
-        passes(&mut cargo(&["build", "--workspace", "--bins"]))
-            && passes(&mut if has_nextest() {
-                cargo(&["nextest", "run", "--workspace", "--no-run"])
-            } else {
-                cargo(&["test", "--workspace", "--no-run"])
-            })
+        let build = || {
+            passes(&mut cargo(&["build", "--workspace", "--bins"]))
+                && passes(&mut if has_nextest() {
+                    cargo(&["nextest", "run", "--workspace", "--no-run"])
+                } else {
+                    cargo(&["test", "--workspace", "--no-run"])
+                })
+        };
+        checked::recorded("types", build, || None)
     });
     let out = step::target().join("harness-tests");
     let _ = std::fs::remove_dir_all(&out);
@@ -35,7 +39,8 @@ pub(crate) fn run(rest: &[String]) -> ExitCode {
         } else {
             cargo(&["test", "--workspace", "--bins", "--lib", "--tests", "--no-fail-fast"])
         };
-        let passed = passes(command.env("HARNESS_OUT", &out));
+        let count = if has_nextest() { checked::tests_run } else { checked::tests_listed };
+        let passed = checked::recorded("tests", || passes(command.env("HARNESS_OUT", &out)), count);
         step::list_skipped(&out);
         passed
     });
@@ -112,13 +117,16 @@ pub(crate) fn tidy() -> ExitCode {
     let mut steps = Steps::default();
     steps.run("format", || passes(&mut cargo(&["fmt", "--all", "--check"])));
     steps.run("lints", || {
-        passes(&mut cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"]))
+        let mut clippy = cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"]);
+        checked::recorded("lints", || passes(&mut clippy), || None)
     });
     steps.run("documentation", || {
         passes(cargo(&["doc", "--workspace", "--no-deps", "--all-features"]).env("RUSTDOCFLAGS", "-D warnings"))
     });
     if step::answers("deny") {
-        steps.run("licences and dependencies", || passes(&mut cargo(&["deny", "check"])));
+        steps.run("licences and dependencies", || {
+            checked::recorded("dependencies", || passes(&mut cargo(&["deny", "check"])), || None)
+        });
     } else {
         println!(
             "\ncargo-deny is not installed: licences and dependencies were NOT checked (cargo install cargo-deny)"

@@ -144,6 +144,19 @@ impl Library {
         self.patterns.values()
     }
 
+    /// How many patterns there are, when these names are all of theirs.
+    ///
+    /// # Errors
+    /// Which names are missing or unknown.
+    pub fn compare(&self, loaded: &[String]) -> Result<usize, String> {
+        let missing: Vec<_> = self.patterns.keys().filter(|name| !loaded.contains(name)).collect();
+        let unknown: Vec<_> = loaded.iter().filter(|name| !self.patterns.contains_key(*name)).collect();
+        match (missing.is_empty(), unknown.is_empty()) {
+            (true, true) => Ok(self.patterns.len()),
+            _ => Err(format!("not loaded: {missing:?}; loaded and not in the library: {unknown:?}")),
+        }
+    }
+
     /// A number that changes when any pattern changes; decides whether a database must be seeded anew.
     pub fn fingerprint(&self) -> String {
         let all: String = self.iter().map(|p| format!("{p:?}\n")).collect();
@@ -248,6 +261,17 @@ mod tests {
         check(&format!(r#"{{"name":"h","class":"infrastructure","triggers":["x"],"template":"{long}"}}"#), "31 words");
         assert!(Library::parse(r#"{"patterns":[]}"#).unwrap_err().to_string().contains("empty"));
         assert!(Library::parse("[]").is_err());
+    }
+
+    #[test]
+    fn a_pattern_that_is_not_loaded_is_named() {
+        let library = Library::parse(BUILT_IN).unwrap();
+        let mut names: Vec<String> = library.iter().map(|pattern| pattern.name.clone()).collect();
+        assert_eq!(library.compare(&names), Ok(names.len()));
+        let lost = names.remove(3);
+        assert!(library.compare(&names).unwrap_err().contains(&format!("not loaded: [\"{lost}\"]")));
+        names.extend([lost, "stranger".to_owned()]);
+        assert!(library.compare(&names).unwrap_err().ends_with("not in the library: [\"stranger\"]"));
     }
 
     #[test]

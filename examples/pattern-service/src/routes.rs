@@ -34,6 +34,7 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 pub(crate) fn router(app: Arc<App>) -> Router {
     let guarded = Router::new()
         .route("/v1/execute", post(execute))
+        .route("/v1/patterns", get(list_patterns))
         .route("/v1/patterns/{name}", get(get_pattern).put(put_pattern))
         .route("/v1/search", post(search))
         .route("/v1/records", post(add_record).get(list_records))
@@ -128,6 +129,10 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
 async fn execute(State(app): Shared, Body(request): Body<ExecuteRequest>) -> Answer<Response> {
     let (response, stages) = app.execute(&request).await?;
     Ok(([(SERVER_TIMING, stages.header())], Json(response)).into_response())
+}
+
+async fn list_patterns(State(app): Shared) -> Json<Value> {
+    Json(json!({"patterns": app.library.iter().map(|pattern| &pattern.name).collect::<Vec<_>>()}))
 }
 
 async fn get_pattern(State(app): Shared, Path(name): Path<String>) -> Answer<Response> {

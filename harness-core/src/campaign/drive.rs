@@ -47,7 +47,7 @@ pub(super) async fn run<C: Send + Sync + 'static>(
     print(&preflight_table(&prepared.probes));
     if args.preflight_only {
         tear_down(campaign, prepared.context).await;
-        return preflight_exit_code(prepared.probes.iter().map(|probe| &probe.outcome));
+        return preflight_code(&prepared.probes);
     }
     let Some(context) = prepared.context.filter(|_| prepared.problem.is_none()) else {
         let why = prepared.problem.unwrap_or_else(|| "the environment could not be built".to_owned());
@@ -175,14 +175,25 @@ fn own_record(probe: &str, outcome: Outcome, remedy: &str, took: Duration) -> Pr
         outcome,
         remedy: remedy.to_owned(),
         took_ms: took.as_secs_f64() * 1e3,
+        advisory: false,
     }
+}
+
+/// The exit code of pre-flight alone: advice that is missing counts as degraded.
+fn preflight_code(probes: &[PreflightRecord]) -> u8 {
+    let is_missing_advice = |probe: &PreflightRecord| probe.outcome.is_no_evidence() && !probe.stops();
+    let outcome = |probe: &PreflightRecord| match is_missing_advice(probe) {
+        true => Outcome::degraded(probe.outcome.detail()),
+        false => probe.outcome.clone(),
+    };
+    preflight_exit_code(&probes.iter().map(outcome).collect::<Vec<_>>())
 }
 
 fn add<C>(session: &Session, prepared: &mut Prepared<C>, records: Vec<PreflightRecord>) {
     for record in &records {
         session.record(Event::Preflight(record.clone()));
     }
-    let bad: Vec<_> = records.iter().filter(|r| r.outcome.is_fail() || r.outcome.is_no_evidence()).collect();
+    let bad: Vec<_> = records.iter().filter(|record| record.stops()).collect();
     if let Some(first) = bad.first() {
         let more = if bad.len() > 1 { format!(" and {} more", bad.len() - 1) } else { String::new() };
         let line = first.outcome.detail().lines().next().unwrap_or_default();

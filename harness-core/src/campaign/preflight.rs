@@ -31,6 +31,7 @@ pub struct Probe {
     requirement: String,
     remedy: String,
     limit: Duration,
+    advisory: bool,
     body: Arc<dyn Body>,
 }
 
@@ -48,6 +49,7 @@ impl Probe {
             requirement: String::new(),
             remedy: String::new(),
             limit: Duration::from_secs(2),
+            advisory: false,
             body: Arc::new(body),
         }
     }
@@ -70,12 +72,20 @@ impl Probe {
         self
     }
 
+    /// Where it has no evidence, or takes longer than its limit, the run goes on all the same, and pre-flight alone ends as degraded; a failure stops the run like
+    /// that of any other probe.
+    pub fn advisory(mut self) -> Self {
+        self.advisory = true;
+        self
+    }
+
     async fn run(self) -> PreflightRecord {
         let (begun, limit, body) = (Instant::now(), self.limit.min(LONGEST), self.body);
         let end = isolated(&self.name, limit, || {}, || {}, move || Box::pin(async move { body.run().await })).await;
         let outcome = match end {
             End::Done(outcome) => outcome,
             End::Panicked(message) => Outcome::fail(format!("the probe panicked: {message}")),
+            End::Cut | End::Stuck if self.advisory => Outcome::no_evidence(format!("no answer within {limit:?}")),
             End::Cut => Outcome::fail(format!("no answer within {limit:?}")),
             End::Stuck => Outcome::fail(format!("no answer within {limit:?}; it blocks its thread")),
         };
@@ -85,6 +95,7 @@ impl Probe {
             outcome: masked(&outcome),
             remedy: self.remedy,
             took_ms: begun.elapsed().as_secs_f64() * 1e3,
+            advisory: self.advisory,
         }
     }
 }
@@ -114,6 +125,7 @@ mod tests {
     use harness_props::Outcome;
 
     use super::{Probe, preflight};
+    use crate::record::PreflightRecord;
 
     #[tokio::test]
     async fn reports_every_probe_at_once_and_names_the_ones_it_cut() {
@@ -143,6 +155,16 @@ mod tests {
             ]
         );
         assert_eq!((records[1].requirement.as_str(), records[1].remedy.as_str()), ("R-1", "start it"));
+    }
+
+    #[tokio::test]
+    async fn missing_evidence_stops_unless_the_probe_only_advises_and_a_failure_always_does() {
+        let missing = || Probe::new("lints", async || Outcome::no_evidence("no record"));
+        let failed = Probe::new("lints", async || Outcome::fail("a warning"));
+        let slow = Probe::new("lints", async || std::future::pending().await).limit(Duration::from_millis(50));
+        let records = preflight(vec![missing(), missing().advisory(), slow.advisory(), failed.advisory()]).await;
+        assert_eq!(records.iter().map(PreflightRecord::stops).collect::<Vec<_>>(), [true, false, false, true]);
+        assert!(records[1..3].iter().all(|record| record.outcome.is_no_evidence()), "and it is no pass");
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@
 //!
 //! Ready-made: [`ProcessSampler`] for any process, [`CgroupSampler`] for a container, [`HostSampler`] for the whole machine, [`tasks`] for a
 //! tokio runtime, [`external`] for what a closure can ask for, such as the backends of a Postgres or the memory of a Redis.
+//! [`LogFigures`] reads figures out of a log.
 //!
 //! What it does not do: it does not read memory that an allocator keeps but nobody uses; RSS counts it, and a leak of
 //! less than [`LeakRule::floor`] per run is not one. Longer runs see smaller leaks.
@@ -14,6 +15,7 @@
 pub(crate) mod cgroup;
 mod host;
 mod leak;
+mod log;
 mod process;
 mod series;
 #[cfg(test)]
@@ -30,6 +32,7 @@ use crate::slo::Unit;
 pub use cgroup::CgroupSampler;
 pub use host::HostSampler;
 pub use leak::{Leak, LeakRule, drift, returned_to_floor};
+pub use log::{LogFigures, LogFound};
 pub use process::ProcessSampler;
 pub use series::Series;
 pub use watch::{Gap, Latest, Monitor, Monitoring, Watched};

@@ -228,6 +228,17 @@ pub struct PreflightRecord {
     pub remedy: String,
     /// How long it took, milliseconds.
     pub took_ms: f64,
+    /// Whether it only advises: then missing evidence stops nothing, and is no pass either.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub advisory: bool,
+}
+
+impl PreflightRecord {
+    /// Whether nothing may start because of it.
+    #[must_use]
+    pub fn stops(&self) -> bool {
+        self.outcome.is_fail() || (self.outcome.is_no_evidence() && !self.advisory)
+    }
 }
 
 /// What happened. New kinds may be added; readers show [`Event::Unknown`] as a count.

@@ -173,16 +173,17 @@ fn rows() -> [ReleaseRow; 5] {
 }
 
 fn probes() -> [Probe; 3] {
+    let redis = Probe::new("redis", async || match () {
+        () if variant("probe-down") => Outcome::fail("redis://:hunter2@127.0.0.1:6379/1 refused the connection"),
+        () if variant("probe-hangs") => std::future::pending().await,
+        () if variant("probe-degraded") => Outcome::degraded("6.2, 7 is wanted"),
+        () if variant("probe-advises") => Outcome::no_evidence("nobody asked"),
+        () => Outcome::pass("7.0"),
+    });
+    let redis = redis.limit(Duration::from_millis(300)).remedy("start redis");
     [
         Probe::new("memory", async || Outcome::pass("there is some")),
-        Probe::new("redis", async || match () {
-            () if variant("probe-down") => Outcome::fail("redis://:hunter2@127.0.0.1:6379/1 refused the connection"),
-            () if variant("probe-hangs") => std::future::pending().await,
-            () if variant("probe-degraded") => Outcome::degraded("6.2, 7 is wanted"),
-            () => Outcome::pass("7.0"),
-        })
-        .limit(Duration::from_millis(300))
-        .remedy("start redis"),
+        if variant("probe-advises") { redis.advisory() } else { redis },
         Probe::new("clock", async || Outcome::pass("ticks")),
     ]
 }

@@ -32,6 +32,11 @@ pub(crate) fn external() -> CoreResult<Option<External>> {
     }
 }
 
+/// The tag of the release that is to be decided, from `TMWS_RELEASE_TAG`; nothing in a run that releases nothing.
+pub(crate) fn release_tag() -> Option<String> {
+    std::env::var("TMWS_RELEASE_TAG").ok().filter(|tag| !tag.is_empty())
+}
+
 /// What must be true before a service that is not ours is touched; nothing when the campaign starts its own.
 pub(crate) fn guard() -> Option<Guard> {
     let read = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());

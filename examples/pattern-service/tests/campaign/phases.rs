@@ -148,6 +148,8 @@ pub(crate) fn websocket(phase: Phase<World>) -> Phase<World> {
         .exclusive()
         .aside()
         .category("security")
+        .requirement("T-048")
+        .requirement("T-050")
         .requirement("T-161")
         .requirement("T-164")
         .requirement("T-165")

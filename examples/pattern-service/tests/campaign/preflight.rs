@@ -1,20 +1,118 @@
-//! What must be right before a scenario runs: tools first, then the servers and the service.
+//! What must be right before a scenario runs: tools and the repository first, then the servers and the service.
+//!
+//! What was not looked at is no evidence. Probes of the repository and of the machine's ports only advise, as long as nothing is
+//! to be released: with `TMWS_RELEASE_TAG` they must have their evidence, and the tag has to name what is tested.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use harness_core::Outcome;
 use harness_core::campaign::Probe;
-use harness_core::service::{Exec, run_to_end};
+use harness_core::monitor::LogFigures;
+use harness_core::probes::packages::{Advisory, check, from_dpkg, from_lock};
+use harness_core::probes::repository::{Revision, checked, locked, tagged};
+use harness_core::probes::{documents, ports, source};
+use harness_core::service::{Exec, Service, run_to_end};
+use harness_core::{CoreResult, Outcome};
+use harness_db::Provider;
 use harness_db::probes::{postgres, redis};
+use pattern_service::patterns::Library;
 use pattern_service::store::{POOL_BASE, POOL_OVERFLOW, pool_options};
+use serde::Deserialize;
 
 use crate::world::{DATABASE, REDIS_INDEX, World};
 
 const LIMIT: Duration = Duration::from_secs(2);
 
+/// Documents that have to be there, from the root of the workspace.
+const DOCUMENTS: [&str; 5] = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs"];
+/// Where the package is, and the root of its workspace.
+const PACKAGE: &str = env!("CARGO_MANIFEST_DIR");
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
 /// Probes of the machine, before anything is started.
 pub(crate) fn tools() -> Vec<Probe> {
+    let mut probes = toolchain();
+    probes.extend(repository().into_iter().map(advisory_until_release));
+    probes
+}
+
+/// A probe whose missing evidence stops a release and nothing else.
+fn advisory_until_release(probe: Probe) -> Probe {
+    let probe = probe.limit(Duration::from_secs(4));
+    if crate::env::release_tag().is_some() { probe } else { probe.advisory() }
+}
+
+/// Probes of what the service is built from, and of what was checked of it before.
+fn repository() -> Vec<Probe> {
+    let passed = |name: &str, requirement: &str, record: &'static str, verb: &str| {
+        let path = records().join(format!("{record}.json"));
+        Probe::new(name, async move || checked(&path, &Revision::of(Path::new(ROOT))))
+            .requirement(requirement)
+            .remedy(format!("commit, then {verb}"))
+    };
+    vec![
+        Probe::new("documents are there and their links resolve", async || {
+            documents::documents(Path::new(ROOT), &DOCUMENTS)
+        })
+        .requirement("T-003")
+        .remedy("correct the links named"),
+        passed("tests passed before", "T-036", "tests", "cargo xtask test"),
+        passed("lints are clean", "T-040", "lints", "cargo xtask tidy"),
+        passed("types are sound", "T-041", "types", "cargo xtask test"),
+        Probe::new("the static scan finds nothing grave", async || source::scanned(&Path::new(PACKAGE).join("src")))
+            .requirement("T-042")
+            .remedy("look at the lines named"),
+        Probe::new("no dependency with a known vulnerability", async || {
+            forbidden(&Path::new(ROOT).join("Cargo.lock"), from_lock, |forbidden| forbidden.crates)
+        })
+        .requirement("T-052")
+        .remedy("cargo update the packages named; the list is forbidden.json"),
+        passed(
+            "dependencies were scanned by cargo-deny",
+            "T-053",
+            "dependencies",
+            "cargo install cargo-deny, and cargo xtask tidy",
+        ),
+        Probe::new("the release's tag is what is tested", async || match crate::env::release_tag() {
+            Some(tag) => tagged(Path::new(ROOT), &tag),
+            None => Outcome::not_applicable("nothing is to be released: TMWS_RELEASE_TAG is not set"),
+        })
+        .requirement("T-181")
+        .remedy("commit, and tag that commit"),
+    ]
+}
+
+/// Where `cargo xtask` keeps what passed.
+fn records() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("checks")
+}
+
+/// Packages and versions that must not be used.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Forbidden {
+    crates: Vec<Advisory>,
+    images: Vec<Advisory>,
+}
+
+/// Holds the packages of a file against a part of the list.
+fn forbidden(
+    path: &Path,
+    read: fn(&str) -> Vec<harness_core::probes::packages::Package>,
+    part: fn(Forbidden) -> Vec<Advisory>,
+) -> Outcome {
+    let list = match serde_json::from_str::<Forbidden>(include_str!("../../forbidden.json")) {
+        Ok(list) => part(list),
+        Err(error) => return Outcome::fail(format!("forbidden.json: {error}")),
+    };
+    match std::fs::read_to_string(path) {
+        Ok(text) => check(&read(&text), &list),
+        Err(error) => Outcome::no_evidence(format!("{}: {error}", path.display())),
+    }
+}
+
+fn toolchain() -> Vec<Probe> {
     vec![
         Probe::new("Rust toolchain", async || tool("cargo").await)
             .requirement("T-070")
@@ -39,7 +137,100 @@ pub(crate) fn parts(world: &Arc<World>) -> Vec<Probe> {
     let mut probes = postgres_probes(world);
     probes.extend(redis_probes(world));
     probes.extend(service_probes(world));
+    probes.extend(machine_probes(world).into_iter().map(advisory_until_release));
     probes
+}
+
+/// Probes of the machine: its dependencies, and ports, images and logs as far as they are ours.
+fn machine_probes(world: &Arc<World>) -> Vec<Probe> {
+    let probe = |name: &str, requirement: &str, body: fn(Arc<World>) -> Answer| {
+        let world = Arc::clone(world);
+        Probe::new(name, async move || body(Arc::clone(&world)).await).requirement(requirement)
+    };
+    vec![
+        // It takes as long as the pool's, and so costs nothing beside it.
+        Probe::new("dependencies can be had as locked", async || locked(Path::new(ROOT)))
+            .requirement("T-037")
+            .remedy("cargo fetch --locked; commit Cargo.lock with the manifests; end other cargos"),
+        probe("the service opens its declared port alone", "T-046", |world| {
+            Box::pin(async move { or_no_evidence(declared_ports(&world).await) })
+        })
+        .remedy("look for a listener that nobody declared"),
+        probe("servers are reached from this machine alone", "T-047", |world| {
+            Box::pin(async move { or_no_evidence(local_ports(&world)) })
+        })
+        .remedy("bind and publish on 127.0.0.1"),
+        probe("images carry no forbidden package", "T-054", |world| {
+            Box::pin(async move { or_no_evidence(images(&world).await) })
+        })
+        .remedy("harness provision builds them anew; the list is forbidden.json"),
+        probe("figures can be read out of the log", "T-148", |world| {
+            Box::pin(async move { or_no_evidence(log_figures(&world).await) })
+        })
+        .remedy("look at the lines named"),
+    ]
+}
+
+fn or_no_evidence(looked: CoreResult<Outcome>) -> Outcome {
+    looked.unwrap_or_else(|error| Outcome::no_evidence(error.to_string()))
+}
+
+async fn declared_ports(world: &World) -> CoreResult<Outcome> {
+    let service = world.service()?;
+    match service.process().await? {
+        Some(process) => Ok(ports::only_declared(&ports::of_process(process)?, &[service.address()])),
+        None => Ok(Outcome::no_evidence("the service does not run")),
+    }
+}
+
+fn local_ports(world: &World) -> CoreResult<Outcome> {
+    let servers = [world.postgres()?.address(), world.redis()?.address(), world.service()?.address()];
+    let mut outcome = Outcome::not_applicable("there is no server");
+    let mut open = Vec::new();
+    for server in servers {
+        let found = ports::at_port(server.port())?;
+        outcome = outcome.worse(ports::only_local(&found));
+        open.extend(found);
+    }
+    // One outcome says all addresses, unless one of the servers says something worse.
+    Ok(if outcome.is_pass() { ports::only_local(&open) } else { outcome })
+}
+
+/// What is installed in the images, read from the containers that run.
+async fn images(world: &World) -> CoreResult<Outcome> {
+    let (postgres, redis) = (world.postgres()?, world.redis()?);
+    let servers: [(&Service, Provider); 2] =
+        [(postgres.service(), postgres.choice().provider), (redis.service(), redis.choice().provider)];
+    let mut outcome = Outcome::not_applicable("no server runs in a container");
+    for (server, _) in servers.into_iter().filter(|(_, provider)| *provider == Provider::Container) {
+        let installed = match server.process().await? {
+            Some(process) => {
+                let path = format!("/proc/{}/root/var/lib/dpkg/status", process.pid);
+                forbidden(Path::new(&path), from_dpkg, |forbidden| forbidden.images)
+            }
+            None => Outcome::no_evidence(format!("{} is a container elsewhere", server.name())),
+        };
+        outcome = outcome.worse(installed);
+    }
+    Ok(outcome)
+}
+
+/// How many requests the service's log tells of and how long they took; a line that is no line of it is said.
+async fn log_figures(world: &World) -> CoreResult<Outcome> {
+    world.http.get("/v1/patterns").await?.expect_status(200)?;
+    let log = world.service()?.log().map(std::fs::read_to_string).transpose()?.unwrap_or_default();
+    // Where it listens is said on standard output, which is kept in the same file.
+    let log: Vec<_> = log.lines().filter(|line| !line.starts_with("listening on ")).collect();
+    let figures = LogFigures::new("ts=").figure("requests", "request * in # ms").count("errors", "level=ERROR");
+    let found = figures.read(&log.join("\n"));
+    let (requests, errors) = (found.values["requests"].len(), found.counts["errors"]);
+    let slowest = found.values["requests"].iter().copied().fold(0.0, f64::max);
+    let said = format!("{requests} requests, the slowest {slowest:.1} ms, {errors} errors in {} lines", found.lines);
+    Ok(match found.malformed.first() {
+        Some((_, line)) => Outcome::degraded(format!("{said}; {} malformed, first: {line}", found.malformed.len())),
+        None if requests == 0 => Outcome::fail(format!("the request that was made is not there: {said}")),
+        None => Outcome::pass(said),
+    })
 }
 
 fn postgres_probes(world: &Arc<World>) -> Vec<Probe> {
@@ -106,8 +297,11 @@ fn redis_probes(world: &Arc<World>) -> Vec<Probe> {
 }
 
 fn service_probes(world: &Arc<World>) -> Vec<Probe> {
-    let (metrics, health) = (Arc::clone(world), Arc::clone(world));
+    let (metrics, health, library) = (Arc::clone(world), Arc::clone(world), Arc::clone(world));
     vec![
+        Probe::new("every pattern is loaded", async move || loaded(&library).await)
+            .requirement("T-033")
+            .remedy("correct the definition named, and build the service anew"),
         Probe::new("the service is healthy", async move || match health.http.get("/health").await {
             Ok(answer) => match answer.at::<String>("/status") {
                 Ok(status) if status == "ok" => Outcome::pass("status ok"),
@@ -136,6 +330,20 @@ fn service_probes(world: &Arc<World>) -> Vec<Probe> {
 }
 
 type Answer = std::pin::Pin<Box<dyn Future<Output = Outcome>>>;
+
+/// The patterns the service has, against their definitions on disk.
+async fn loaded(world: &World) -> Outcome {
+    let library = match Library::load(Some(&Path::new(PACKAGE).join("data/patterns.json"))) {
+        Ok(library) => library,
+        Err(error) => return Outcome::fail(error.to_string()),
+    };
+    let names = async { world.http.get("/v1/patterns").await?.expect_status(200)?.at::<Vec<String>>("/patterns") };
+    match names.await.map(|names| library.compare(&names)) {
+        Ok(Ok(count)) => Outcome::pass(format!("{count} patterns")),
+        Ok(Err(difference)) => Outcome::fail(difference),
+        Err(error) => Outcome::fail(format!("{error:?}")),
+    }
+}
 
 async fn tool(program: &'static str) -> Outcome {
     let asked = tokio::task::spawn_blocking(move || run_to_end(&Exec::new(program).arg("--version"), LIMIT)).await;

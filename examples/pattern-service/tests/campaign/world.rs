@@ -190,6 +190,11 @@ impl World {
         self.own("its cache cannot be stopped").map(|own| &own.redis)
     }
 
+    /// The service's process.
+    pub(crate) fn service(&self) -> CoreResult<&Service> {
+        self.own("its process cannot be looked at").map(|own| &own.service)
+    }
+
     /// The scripted model the service asks.
     pub(crate) fn model(&self) -> CoreResult<&ModelStub> {
         self.own("its model cannot be told what to answer").map(|own| &own.model)

@@ -43,6 +43,7 @@ pub(in crate::report) fn campaign_records() -> Records {
             outcome: Outcome::pass("as expected"),
             remedy: "run `harness doctor`".into(),
             took_ms,
+            advisory: false,
         }));
     }
     tape.push(Event::Stamp { name: "prepared".into() });

@@ -226,6 +226,7 @@ fn small_run(actual: &str, outcome: &Outcome, verdict: &str, reasons: &[&str], e
         outcome: Outcome::pass("answers in 3 ms"),
         remedy: "run `harness provision`".into(),
         took_ms: 3.0,
+        advisory: false,
     };
     tape.push(Event::Preflight(probe("postgres answers")));
     tape.push(Event::PhaseStarted {
