@@ -293,6 +293,7 @@ mod tests {
     fn sound_rollout_passes_and_each_defect_fails_its_own_question() {
         let sticky = |user: u64, percent: u32, _: u64| draw(user) % 100 < u64::from(percent);
         let (good, stages) = rollout(sticky);
+        assert_eq!((good.len(), good.is_empty()), (12_000, false));
         assert_eq!(
             words(&good, &stages),
             ["pass"; 3],

@@ -1,6 +1,6 @@
 //! The kill matrix of our own rules, and valid plans by the thousand.
 
-use super::{KillMatrix, break_rule, drills, migrations, plans, series, slates, timelines};
+use super::{KillMatrix, Row, break_rule, drills, migrations, plans, series, slates, timelines};
 use crate::contract;
 use crate::generate::{PlanConfig, Random, SlateConfig, drill, migration, plan, slate, timeline};
 use crate::plan::{PlanValidator, rules};
@@ -160,4 +160,22 @@ fn greatest_lag_that_the_schedule_breaks_is_found_where_there_is_hardly_room_for
     let broken =
         break_rule("P063", &plan, &mut Random::new(16)).expect("three ticks lie between them, and two have to");
     assert_eq!(broken.subject.steps[1].after[0].max_lag, Some(2));
+}
+
+#[test]
+fn rule_is_proven_only_by_all_mutants_that_were_asked_for() {
+    let row = |wanted, mutants, caught, exact, attributed| Row {
+        wanted,
+        mutants,
+        caught,
+        exact,
+        attributed,
+        ..Row::default()
+    };
+    assert!(row(10, 10, 10, 10, true).is_killed());
+    assert!(row(10, 10, 10, 0, false).is_killed(), "attribution was not asked for");
+    for short in [row(0, 0, 0, 0, true), row(11, 10, 10, 10, true), row(10, 10, 9, 10, true), row(10, 10, 10, 9, true)]
+    {
+        assert!(!short.is_killed(), "{short:?}");
+    }
 }

@@ -183,3 +183,16 @@ impl fmt::Display for Anomaly {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Anomaly, Class, Order};
+
+    #[test]
+    fn anomaly_has_the_name_the_literature_gives_it_and_the_order_it_needs() {
+        let named = |class, order| Anomaly { class, order }.to_string();
+        assert_eq!(named(Class::G2Item, Order::Free), "G2-item");
+        assert_eq!(named(Class::GSingle, Order::Session), "G-single-session");
+        assert_eq!(named(Class::LostUpdate, Order::RealTime), "lost update-realtime");
+    }
+}
