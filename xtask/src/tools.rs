@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use crate::step::{cargo, passes, target};
 
-/// The load generator `oha`, without TLS, which no figure needs.
+/// The load generator `oha`. With TLS, which no figure needs, but without which this version does not compile.
 const OHA: &str = "1.16.0";
 
 /// Where `oha` is: installed below `target/peers` before, on the path, or installed now. None where it cannot be had; the goals
@@ -17,8 +17,7 @@ pub(crate) fn oha() -> Option<PathBuf> {
     if let Some(found) = [own.as_path(), Path::new("oha")].into_iter().find(|program| there(program)) {
         return Some(found.to_path_buf());
     }
-    let mut install =
-        cargo(&["install", "oha", "--version", OHA, "--locked", "--no-default-features", "--force", "--root"]);
+    let mut install = cargo(&["install", "oha", "--version", OHA, "--locked", "--force", "--root"]);
     // A target directory of its own: what it is built of has nothing to do with this workspace.
     install.arg(&dir).current_dir(target()).env("CARGO_TARGET_DIR", target().join("peers/oha-build"));
     (passes(&mut install) && there(&own)).then_some(own)

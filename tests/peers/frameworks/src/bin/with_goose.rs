@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use goose::prelude::*;
-use gumdrop::Options as _;
 use peers_frameworks::{Raw, asked, tell};
 use tokio::sync::Mutex;
 
@@ -30,7 +29,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let (address, length, users) = asked();
     let (users, length) = (users.to_string(), format!("{}s", length.as_secs()));
     let host = format!("http://{address}");
-    let words = ["--host", &host, "--users", &users, "--hatch-rate", "1000", "--run-time", &length];
+    let words = ["--host", &host, "--users", &users, "--increase-rate", "1000", "--run-time", &length];
     let quiet = ["--no-print-metrics", "--no-telnet", "--no-websocket", "-qq"];
     let words: Vec<&str> = words.into_iter().chain(quiet).collect();
     let settings = goose::config::GooseConfiguration::parse_args_default(&words)?;
