@@ -1,4 +1,4 @@
-//! Servers that others wrote, as found on PyPI and crates.io: what they deviate in is known, and a test says when that changes.
+//! Servers that others wrote, in Python and in Rust: what they deviate in is known, and a test says when that changes.
 //!
 //! `cargo xtask peers servers` installs and builds them in `target/`. Where one is not there its test is skipped, and says so.
 
