@@ -5,6 +5,7 @@
 //! of a test body: any error converts into it with `?`, and the conversion marks the running test as failed, which is
 //! how guards learn that their database or their logs must be kept.
 
+use std::any::Any;
 use std::error::Error as StdError;
 use std::fmt;
 use std::panic::Location;
@@ -12,6 +13,13 @@ use std::path::{Path, PathBuf};
 
 /// A shorthand for what the harness itself returns.
 pub type CoreResult<T = ()> = std::result::Result<T, Error>;
+
+/// The words of a caught panic: what [`std::panic::catch_unwind`] returns is nearly always text.
+#[must_use]
+pub fn panic_words(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("a panic without a message")
+}
 
 /// What kind of thing went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -10,6 +10,8 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::error::panic_words;
+
 /// A future that stays on its thread.
 pub(super) type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
@@ -57,7 +59,7 @@ pub(super) async fn isolated<T: Send + 'static>(
         let end = match std::panic::catch_unwind(run) {
             Ok(Ok(Ok(value))) => End::Done(value),
             Ok(Err(_)) => End::Cut,
-            Ok(Ok(Err(panic))) | Err(panic) => End::Panicked(message_of(&*panic)),
+            Ok(Ok(Err(panic))) | Err(panic) => End::Panicked(panic_words(&*panic).to_owned()),
         };
         // The receiver is gone when the thread had been given up.
         drop(done.send(end));
@@ -75,11 +77,6 @@ pub(super) async fn isolated<T: Send + 'static>(
             Err(_) => tick(),
         }
     }
-}
-
-fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("a panic without a message").to_owned()
 }
 
 #[cfg(test)]

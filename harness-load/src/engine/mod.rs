@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use harness_core::error::CoreResult;
+use harness_core::error::{CoreResult, panic_words};
 use harness_core::monitor::Latest;
 use harness_core::run::Seed;
 use tokio::time::Instant;
@@ -335,6 +335,5 @@ pub(crate) async fn iterate(running: Running, limit: Duration, classifiers: Arc<
 }
 
 pub(crate) fn panicked(panic: &(dyn Any + Send)) -> End {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    End::Error { kind: PANIC.to_owned(), message: text.unwrap_or("no message").to_owned() }
+    End::Error { kind: PANIC.to_owned(), message: panic_words(panic).to_owned() }
 }

@@ -13,13 +13,12 @@
 //! A column is emptied in all rows, the use case runs, the values are put back; then the next one. Triggers of the table run as they
 //! would for anybody. What the use case changes in the rows meanwhile stays, but for that one column.
 
-use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::Poll;
 
-use harness_core::{CoreResult, Error, ErrorKind};
+use harness_core::error::{CoreResult, Error, ErrorKind, panic_words};
 use harness_props::Outcome;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection, Row as _};
@@ -164,12 +163,7 @@ async fn caught<E: fmt::Display>(use_case: impl Future<Output = Result<(), E>>) 
     std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| use_case.as_mut().poll(cx))) {
         Ok(Poll::Pending) => Poll::Pending,
         Ok(Poll::Ready(ended)) => Poll::Ready(ended.map_err(|error| error.to_string())),
-        Err(panic) => Poll::Ready(Err(format!("panicked: {}", words(&*panic)))),
+        Err(panic) => Poll::Ready(Err(format!("panicked: {}", panic_words(&*panic)))),
     })
     .await
-}
-
-fn words(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a word")
 }
