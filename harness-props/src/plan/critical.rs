@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::graph::Order;
+use super::graph::{Order, bring_near};
 use super::model::{Tie, Times};
 use super::view::{ABSENT, Bond, NOWHERE, REFUSED, View};
 
@@ -70,7 +70,7 @@ impl CriticalPath {
         }
         let sequence = order.sequence().ok_or(Undefined::Cycle)?;
         if let Some(tails) = order.tails() {
-            return Self::plain(view, sequence, tails);
+            return Self::plain(view, order, tails);
         }
         let mut early = vec![0_i64; count];
         let mut makespan = 0;
@@ -101,7 +101,7 @@ impl CriticalPath {
 
     /// Where every dependency is "starts after the end" and the times behind the ends are known: one more pass. One
     /// place in memory is touched per dependency, because in a large plan each of them is far away.
-    fn plain(view: &View, sequence: &[u32], tails: &[u32]) -> Result<Self, Undefined> {
+    fn plain(view: &View, order: &Order, tails: &[u32]) -> Result<Self, Undefined> {
         /// The end of a step, and the earliest start of those that wait for it.
         #[derive(Clone, Copy)]
         struct Seen {
@@ -112,22 +112,24 @@ impl CriticalPath {
         let mut seen: Vec<Seen> =
             durations.iter().map(|ticks| Seen { finish: *ticks as u32, next: u32::MAX }).collect();
         let mut makespan = 0;
-        for step in sequence.iter().map(|step| *step as usize) {
-            let before = &view.targets[view.edges(step)];
-            let mut start = 0;
-            for on in before {
-                if *on as usize == step {
-                    return Err(Undefined::Cycle);
+        let mut dependencies = 0;
+        for row in order.rows() {
+            dependencies += row.on().len();
+            bring_near(row.on().iter().map(|on| seen[*on as usize].finish));
+            bring_near(row.steps().map(|(step, _)| seen[step].finish));
+            for (step, before) in row.steps() {
+                let start = before.iter().map(|on| seen[*on as usize].finish).max().unwrap_or(0);
+                for on in before {
+                    let next = &mut seen[*on as usize].next;
+                    *next = start.min(*next);
                 }
-                start = start.max(seen[*on as usize].finish);
+                let finish = &mut seen[step].finish;
+                *finish += start;
+                makespan = makespan.max(*finish);
             }
-            for on in before {
-                let next = &mut seen[*on as usize].next;
-                *next = start.min(*next);
-            }
-            let finish = &mut seen[step].finish;
-            *finish += start;
-            makespan = makespan.max(*finish);
+        }
+        if dependencies < view.targets.len() {
+            return Err(Undefined::Cycle); // some step waits for itself: nothing here waits for what does not exist
         }
         let early = seen.iter().zip(durations).map(|(seen, ticks)| i64::from(seen.finish) - ticks).collect();
         let late = tails.iter().zip(durations).map(|(tail, ticks)| i64::from(makespan - tail) - ticks).collect();

@@ -1,6 +1,7 @@
 //! Orders, cycles and reachability. Nothing here recurses: a chain of a million steps is a loop, not a stack.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use super::view::{NOWHERE, View};
 
@@ -9,6 +10,9 @@ const PROVEN: usize = 2_000;
 /// Steps of a bigger component that a search starts from.
 const TRIED: usize = 4;
 const UNSEEN: u32 = u32::MAX;
+/// Steps whose dependencies are looked up together: in a large plan each lies in distant memory, and many such looks at once
+/// take little longer than one.
+const TOGETHER: usize = 64;
 
 /// The steps in an order in which each stands after what it waits for. Dependencies of a step on itself and dangling
 /// ones are left out of it: they have rules of their own.
@@ -17,6 +21,36 @@ pub struct Order {
     sequence: Vec<u32>,
     components: Vec<Vec<u32>>,
     tails: Vec<u32>,
+    waits: Waits,
+}
+
+/// What the steps wait for, from the last of the sequence to the first: copied once, to be read in the order in which it lies.
+#[derive(Debug, Clone, Default)]
+struct Waits {
+    on: Vec<u32>,
+    /// Where in `on` those of each step end.
+    ends: Vec<u32>,
+}
+
+/// Some steps of the order that stand in a row.
+pub(crate) struct Row<'a> {
+    order: &'a Order,
+    /// In the lists of what is waited for.
+    places: Range<usize>,
+}
+
+impl<'a> Row<'a> {
+    /// What any of them waits for, but for itself and what does not exist.
+    pub(crate) fn on(&self) -> &'a [u32] {
+        self.order.waits.of(self.places.clone())
+    }
+
+    /// Each step with what it waits for, in order.
+    pub(crate) fn steps(&self) -> impl Iterator<Item = (usize, &'a [u32])> {
+        let Order { sequence, waits, .. } = self.order;
+        let last = sequence.len() - 1;
+        self.places.clone().rev().map(move |at| (sequence[last - at] as usize, waits.of(at..at + 1)))
+    }
 }
 
 /// A step while the order is sought: how many steps that wait for it are open, and the longest time behind its end.
@@ -43,39 +77,62 @@ impl Order {
         let count = view.len();
         let mut open = vec![Open::default(); count];
         let mut listed = true;
-        for step in 0..count {
-            for on in real(view, step) {
-                open[on].dependents += 1;
-                listed &= on < step;
+        for begin in (0..count).step_by(TOGETHER) {
+            let steps = begin..count.min(begin + TOGETHER);
+            let edges = view.edges(begin).start..view.edges(steps.end - 1).end;
+            bring_near(view.targets[edges].iter().filter_map(|on| open.get(*on as usize)).map(|open| open.dependents));
+            for step in steps {
+                for on in real(view, step) {
+                    open[on].dependents += 1;
+                    listed &= on < step;
+                }
             }
         }
         // One place more than there are steps, so that the next one can be written before it is known to be one.
         let mut sequence = vec![0_u32; count + 1];
+        // Final when a step is found, and wanted again when its turn comes.
+        let mut tails = vec![0_u32; count + 1];
         let mut found = 0;
         for step in (0..count).rev() {
             sequence[found] = step as u32;
             found += usize::from(listed || open[step].dependents == 0);
         }
+        let mut waits = Waits { on: Vec::with_capacity(view.targets.len()), ends: Vec::with_capacity(count) };
+        let mut durations = [0; TOGETHER];
         let mut next = 0;
         while next < found {
-            let step = sequence[next] as usize;
-            next += 1;
-            let tail = open[step].tail.wrapping_add(ticks(step));
-            for on in real(view, step) {
-                let theirs = &mut open[on];
-                theirs.dependents -= 1;
-                theirs.tail = theirs.tail.max(tail);
-                if !listed {
-                    sequence[found] = on as u32;
-                    found += usize::from(theirs.dependents == 0);
+            let steps = next..found.min(next + TOGETHER);
+            for (step, duration) in sequence[steps.clone()].iter().zip(&mut durations) {
+                *duration = ticks(*step as usize);
+            }
+            waits.add(view, &sequence[steps.clone()]);
+            bring_near(waits.of(steps.clone()).iter().map(|on| open[*on as usize].dependents));
+            for (at, duration) in steps.clone().zip(durations) {
+                let tail = if listed { open[sequence[at] as usize].tail } else { tails[at] };
+                let tail = tail.wrapping_add(duration);
+                for on in waits.of(at..at + 1) {
+                    let theirs = &mut open[*on as usize];
+                    theirs.dependents -= 1;
+                    theirs.tail = theirs.tail.max(tail);
+                    sequence[found] = *on;
+                    tails[found] = theirs.tail;
+                    found += usize::from(!listed && theirs.dependents == 0);
                 }
             }
+            next = steps.end;
         }
         sequence.truncate(found);
         sequence.reverse();
         let components = if found == count { Vec::new() } else { components(view, &open) };
         let tails = if view.has_short_ticks() { open.iter().map(|step| step.tail).collect() } else { Vec::new() };
-        Self { sequence, components, tails }
+        Self { sequence, components, tails, waits }
+    }
+
+    /// The steps in order, some at a time. Nothing while there are cycles.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = Row<'_>> {
+        let steps = self.sequence().unwrap_or_default();
+        let starts = (0..steps.len()).step_by(TOGETHER).rev();
+        starts.map(move |begin| Row { order: self, places: begin..steps.len().min(begin + TOGETHER) })
     }
 
     /// The longest time from the end of each step to the end of the plan, where that is known: in a plan without lags
@@ -94,6 +151,34 @@ impl Order {
     #[must_use]
     pub fn components(&self) -> &[Vec<u32>] {
         &self.components
+    }
+}
+
+/// Reads distant memory before it is worked on: reads without consequences overlap, and changes in between would keep them
+/// from it.
+pub(crate) fn bring_near(values: impl Iterator<Item = u32>) {
+    std::hint::black_box(values.fold(0, |all, value| all ^ value));
+}
+
+impl Waits {
+    /// What the steps at these places wait for.
+    fn of(&self, places: Range<usize>) -> &[u32] {
+        let begin = places.start.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.on[begin as usize..self.ends[places.end - 1] as usize]
+    }
+
+    /// Adds what these steps wait for.
+    fn add(&mut self, view: &View, steps: &[u32]) {
+        let mut edges = [(0, 0); TOGETHER];
+        for (step, edges) in steps.iter().zip(&mut edges) {
+            let range = view.edges(*step as usize);
+            *edges = (range.start, range.end);
+        }
+        bring_near(edges[..steps.len()].iter().filter_map(|(start, _)| view.targets.get(*start)).copied());
+        for (step, (start, end)) in steps.iter().zip(edges) {
+            self.on.extend(view.targets[start..end].iter().filter(|on| **on != NOWHERE && *on != step));
+            self.ends.push(self.on.len() as u32);
+        }
     }
 }
 

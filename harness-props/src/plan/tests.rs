@@ -236,6 +236,48 @@ fn critical_path_is_that_of_the_textbook() {
     assert_eq!(critical.paths(view, subject.order()), 1);
 }
 
+/// Short times are found in one pass of their own, long ones by the definition: of the same plan they have to agree, whether
+/// its list is in order, against it or in none.
+#[test]
+fn short_times_are_the_long_ones_on_a_smaller_scale() {
+    const STEPS: usize = 300;
+    const SCALE: i64 = 1 << 40;
+    for seed in 0..30 {
+        let mut random = Random::new(seed);
+        let mut names: Vec<u64> = (0..STEPS as u64).collect();
+        match seed % 3 {
+            0 => {}
+            1 => names.reverse(),
+            _ => (1..STEPS).rev().for_each(|at| names.swap(at, random.index(at + 1))),
+        }
+        // Of each name in the order of the list: how long it takes, and the names below its own that it waits for.
+        let steps: Vec<(u64, i64, Vec<u64>)> = names
+            .into_iter()
+            .map(|name| {
+                let on = (0..3).filter(|_| name > 0).map(|_| random.index(name as usize) as u64).collect();
+                (name, random.index(9) as i64, on)
+            })
+            .collect();
+        let subject = |scale: i64| {
+            let lens = PlanLens::new(|steps: &Vec<(u64, i64, Vec<u64>)>| steps.len())
+                .id(|steps, at| steps[at].0)
+                .after(|steps, at| steps[at].2.clone())
+                .duration(move |steps, at| Some(steps[at].1 * scale));
+            Subject::new(lens.view(&steps).unwrap(), Policy::default())
+        };
+        let (short, long) = (subject(1), subject(SCALE));
+        assert!(short.view().has_short_ticks() && !long.view().has_short_ticks());
+        let (few, many) = (short.critical().unwrap(), long.critical().unwrap());
+        assert_eq!(few.makespan() * SCALE, many.makespan(), "seed {seed}");
+        for at in 0..STEPS {
+            let (few, many) = (few.times(short.view(), at), many.times(long.view(), at));
+            let scaled = [few.early_start, few.early_finish, few.late_start, few.total_float, few.free_float];
+            let long = [many.early_start, many.early_finish, many.late_start, many.total_float, many.free_float];
+            assert_eq!(scaled.map(|ticks| ticks * SCALE), long, "seed {seed}, step {at}");
+        }
+    }
+}
+
 #[test]
 fn severity_and_own_rules_change_the_verdict() {
     let plan = plan(&PlanConfig::default(), &mut Random::new(1));

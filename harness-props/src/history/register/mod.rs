@@ -230,22 +230,30 @@ impl History<Register> {
     pub fn judge(&self, budget: &Budget) -> RegisterVerdict {
         let operations = self.operations();
         let mut places: HashMap<&Key, usize, KeyHash> = HashMap::default();
-        let mut keys: Vec<(&Key, Vec<Span>)> = Vec::new();
-        let mut verdict = RegisterVerdict::default();
+        let mut keys: Vec<(&Key, Vec<usize>)> = Vec::new();
         for (n, operation) in operations.iter().enumerate() {
-            let Some(span) = Span::of(n, operation) else { continue };
-            verdict.operations += usize::from(operation.is_ok());
-            verdict.readings += usize::from(matches!(span.kind, Effect::Read(Some(_))));
             let key = operation.call.key();
             let place = *places.entry(key).or_insert_with(|| {
                 keys.push((key, Vec::new()));
                 keys.len() - 1
             });
-            keys[place].1.push(span);
+            keys[place].1.push(n);
         }
-        verdict.keys = keys.len();
-        for (key, spans) in &keys {
-            verdict.judge(key, spans, |n| operations[spans[n].operation].to_string(), budget);
+        let mut verdict = RegisterVerdict::default();
+        // One key at a time, so that what is sought lies close together.
+        let mut spans: Vec<Span> = Vec::new();
+        for (key, of_key) in &keys {
+            spans.clear();
+            spans.extend(of_key.iter().filter_map(|n| {
+                let span = Span::of(*n, &operations[*n])?;
+                verdict.operations += usize::from(operations[*n].is_ok());
+                verdict.readings += usize::from(matches!(span.kind, Effect::Read(Some(_))));
+                Some(span)
+            }));
+            if !spans.is_empty() {
+                verdict.keys += 1;
+                verdict.judge(key, &spans, |n| operations[spans[n].operation].to_string(), budget);
+            }
         }
         verdict
     }
