@@ -36,10 +36,36 @@ impl fmt::Display for Undefined {
 /// Earliest and latest times of every step, without regard to resources.
 #[derive(Debug, Clone, Default)]
 pub struct CriticalPath {
-    early: Vec<i64>,
-    late: Vec<i64>,
-    free: Vec<i64>,
+    ends: Ends,
     makespan: i64,
+}
+
+/// When each step ends at the earliest, how long the plan lasts after its latest end, and how long it can wait by itself.
+#[derive(Debug, Clone)]
+enum Ends {
+    Long {
+        finish: Vec<i64>,
+        tail: Vec<i64>,
+        free: Vec<i64>,
+    },
+    /// Where 32 bits are enough: a quarter of the memory.
+    Short {
+        seen: Vec<Seen>,
+        tail: Vec<u32>,
+    },
+}
+
+impl Default for Ends {
+    fn default() -> Self {
+        Self::Short { seen: Vec::new(), tail: Vec::new() }
+    }
+}
+
+/// The end of a step, and the earliest start of those that wait for it.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    finish: u32,
+    next: u32,
 }
 
 /// The least start of a step, by one dependency on a step that starts at `start`.
@@ -96,18 +122,14 @@ impl CriticalPath {
                 free[on] = free[on].min(early[step] - early[on] - reach);
             }
         }
-        Ok(Self { early, late, free, makespan })
+        let finish = early.iter().zip(durations).map(|(start, ticks)| start + ticks).collect();
+        let tail = late.iter().zip(durations).map(|(start, ticks)| makespan - start - ticks).collect();
+        Ok(Self { ends: Ends::Long { finish, tail, free }, makespan })
     }
 
     /// Where every dependency is "starts after the end" and the times behind the ends are known: one more pass. One
     /// place in memory is touched per dependency, because in a large plan each of them is far away.
     fn plain(view: &View, order: &Order, tails: &[u32]) -> Result<Self, Undefined> {
-        /// The end of a step, and the earliest start of those that wait for it.
-        #[derive(Clone, Copy)]
-        struct Seen {
-            finish: u32,
-            next: u32,
-        }
         let durations = &view.durations;
         let mut seen: Vec<Seen> =
             durations.iter().map(|ticks| Seen { finish: *ticks as u32, next: u32::MAX }).collect();
@@ -131,10 +153,36 @@ impl CriticalPath {
         if dependencies < view.targets.len() {
             return Err(Undefined::Cycle); // some step waits for itself: nothing here waits for what does not exist
         }
-        let early = seen.iter().zip(durations).map(|(seen, ticks)| i64::from(seen.finish) - ticks).collect();
-        let late = tails.iter().zip(durations).map(|(tail, ticks)| i64::from(makespan - tail) - ticks).collect();
-        let free = seen.iter().map(|seen| i64::from(seen.next.min(makespan) - seen.finish)).collect();
-        Ok(Self { early, late, free, makespan: i64::from(makespan) })
+        Ok(Self { ends: Ends::Short { seen, tail: tails.to_vec() }, makespan: i64::from(makespan) })
+    }
+
+    fn len(&self) -> usize {
+        match &self.ends {
+            Ends::Long { finish, .. } => finish.len(),
+            Ends::Short { seen, .. } => seen.len(),
+        }
+    }
+
+    fn finish(&self, step: usize) -> i64 {
+        match &self.ends {
+            Ends::Long { finish, .. } => finish[step],
+            Ends::Short { seen, .. } => seen[step].finish.into(),
+        }
+    }
+
+    fn late_finish(&self, step: usize) -> i64 {
+        self.makespan
+            - match &self.ends {
+                Ends::Long { tail, .. } => tail[step],
+                Ends::Short { tail, .. } => tail[step].into(),
+            }
+    }
+
+    fn free_float(&self, step: usize) -> i64 {
+        match &self.ends {
+            Ends::Long { free, .. } => free[step],
+            Ends::Short { seen, .. } => i64::from(seen[step].next).min(self.makespan) - i64::from(seen[step].finish),
+        }
     }
 
     /// Length of the plan in ticks: nothing can be faster, whatever the resources.
@@ -147,39 +195,41 @@ impl CriticalPath {
     #[must_use]
     pub fn times(&self, view: &View, step: usize) -> Times {
         let duration = view.durations[step];
+        let (early_finish, late_finish) = (self.finish(step), self.late_finish(step));
         Times {
-            early_start: self.early[step],
-            early_finish: self.early[step] + duration,
-            late_start: self.late[step],
-            late_finish: self.late[step] + duration,
+            early_start: early_finish - duration,
+            early_finish,
+            late_start: late_finish - duration,
+            late_finish,
             total_float: self.total_float(step),
-            free_float: self.free[step],
+            free_float: self.free_float(step),
         }
     }
 
     /// How much later a step can start without moving the end.
     #[must_use]
     pub fn total_float(&self, step: usize) -> i64 {
-        self.late[step] - self.early[step]
+        self.late_finish(step) - self.finish(step)
     }
 
     /// True when any delay of the step delays the end.
     #[must_use]
     pub fn is_critical(&self, step: usize) -> bool {
-        self.late[step] == self.early[step]
+        self.total_float(step) == 0
     }
 
     /// Number of critical steps.
     #[must_use]
     pub fn critical_steps(&self) -> usize {
-        (0..self.early.len()).filter(|step| self.is_critical(*step)).count()
+        (0..self.len()).filter(|step| self.is_critical(*step)).count()
     }
 
     /// True when a dependency leaves no room between two critical steps.
     fn is_tight(&self, view: &View, edge: usize, step: usize) -> bool {
         let on = view.targets[edge] as usize;
-        let least = bound(view.bond(edge), self.early[on], view.durations[on], view.durations[step]);
-        self.is_critical(on) && self.is_critical(step) && least == self.early[step]
+        let start = |step: usize| self.finish(step) - view.durations[step];
+        let least = bound(view.bond(edge), start(on), view.durations[on], view.durations[step]);
+        self.is_critical(on) && self.is_critical(step) && least == start(step)
     }
 
     /// One critical path, first step first; empty for an empty plan.
@@ -188,7 +238,7 @@ impl CriticalPath {
         let mut waited_for = vec![false; view.len()];
         view.targets.iter().filter(|on| **on != NOWHERE).for_each(|on| waited_for[*on as usize] = true);
         let last = (0..view.len())
-            .filter(|step| self.is_critical(*step) && self.early[*step] + view.durations[*step] == self.makespan)
+            .filter(|step| self.is_critical(*step) && self.finish(*step) == self.makespan)
             .min_by_key(|step| (waited_for[*step], view.id(*step)));
         let mut path: Vec<usize> = last.into_iter().collect();
         while let Some(step) = path.last().copied() {

@@ -37,7 +37,7 @@ pub struct Shrunk {
     pub plan: Plan,
     /// How often the failure was asked for.
     pub calls: usize,
-    /// True when no pass can make it smaller; false when the budget ended first.
+    /// True when nothing more can go by itself; false when the budget ended first.
     pub is_minimal: bool,
 }
 
@@ -58,17 +58,18 @@ pub fn within(failing: &Plan, budget: usize, fails: impl FnMut(&Plan) -> bool) -
     if !search.ask(failing) {
         return Shrunk { plan: failing.clone(), calls: search.calls, is_minimal: false };
     }
+    let mut is_first = true;
     loop {
-        // Content first: what a plan claims about its steps holds them together. An exchange is as good a step as
-        // any, but a dear one: it comes last.
-        let smaller = search.simplify()
-            || search.delete_steps()
-            || search.delete_dependencies()
-            || search.contract_steps()
-            || search.exchange_dependencies();
-        if search.is_spent() || !smaller {
+        // Content first: what a plan claims about its steps holds them together. A round goes through all passes before any
+        // is gone through again. An exchange is as good a step as any, but a dear one: it comes last.
+        let mut smaller = search.simplify();
+        smaller |= search.delete_steps(is_first);
+        smaller |= search.delete_dependencies(is_first);
+        smaller |= search.contract_steps();
+        if search.is_spent() || !(smaller || search.exchange_dependencies()) {
             break;
         }
+        is_first = false;
     }
     search.rename();
     Shrunk { is_minimal: !search.is_spent(), plan: search.best, calls: search.calls }
@@ -117,15 +118,15 @@ impl<F: FnMut(&Plan) -> bool> Search<F> {
         takes
     }
 
-    /// Deletes chunks of a list, halving them: `without` makes the candidate without a range, or says there is none.
+    /// Deletes chunks of a list, halving them: `without` makes the candidate without a range.
     fn delete(
         &mut self,
-        len: usize,
+        largest: usize,
         without: impl Fn(&Plan, usize, usize) -> Plan,
         count: impl Fn(&Plan) -> usize,
     ) -> bool {
         let mut any = false;
-        let mut chunk = len;
+        let mut chunk = largest;
         while chunk > 0 && !self.is_spent() {
             let mut at = 0;
             while at < count(&self.best) {
@@ -138,14 +139,16 @@ impl<F: FnMut(&Plan) -> bool> Search<F> {
         any
     }
 
-    fn delete_steps(&mut self) -> bool {
-        self.delete(self.best.steps.len(), without_steps, |plan| plan.steps.len())
+    /// In chunks at first; what is left then goes one by one.
+    fn delete_steps(&mut self, in_chunks: bool) -> bool {
+        let largest = if in_chunks { self.best.steps.len() } else { 1 };
+        self.delete(largest, without_steps, |plan| plan.steps.len())
     }
 
-    fn delete_dependencies(&mut self) -> bool {
+    fn delete_dependencies(&mut self, in_chunks: bool) -> bool {
         let count = |plan: &Plan| plan.steps.iter().map(|step| step.after.len()).sum();
         self.delete(
-            count(&self.best),
+            if in_chunks { count(&self.best) } else { 1 },
             |plan, from, to| {
                 let mut plan = plan.clone();
                 let mut position = 0;

@@ -12,7 +12,7 @@ use harness_ws::{ErrorKind, Findings, Result};
 use serde_json::json;
 
 use crate::mcp_defects::{Defect, Planted, SESSIONS, answer};
-use crate::mcp_memory::remembering;
+use crate::mcp_memory::{remembering, remembering_streams};
 use crate::mcp_stateless_defects::STATELESS;
 
 pub(crate) fn scope() -> Scope {
@@ -116,8 +116,35 @@ async fn each_defect_of_a_session_fails_exactly_its_own_check() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_defect_of_the_stateless_era_fails_exactly_its_own_check() {
-    let escaped = escapes(made(STATELESS), Version::V2026_07_28).await;
-    assert!(escaped.is_empty(), "{} of {}:\n{}", escaped.len(), STATELESS.len(), escaped.join("\n"));
+    let mut defects = made(STATELESS);
+    defects.extend(remembering_streams());
+    let count = defects.len();
+    let escaped = escapes(defects, Version::V2026_07_28).await;
+    assert!(escaped.is_empty(), "{} of {count}:\n{}", escaped.len(), escaped.join("\n"));
+}
+
+/// Every check of the catalogue is named by some test with a planted defect: what nobody ever saw red proves nothing.
+#[tokio::test]
+async fn no_check_is_without_a_planted_defect() {
+    let tests = [
+        include_str!("../stdio/main.rs"),
+        include_str!("conformance.rs"),
+        include_str!("mcp.rs"),
+        include_str!("mcp_defects.rs"),
+        include_str!("mcp_memory.rs"),
+        include_str!("mcp_resume.rs"),
+        include_str!("mcp_sockets.rs"),
+        include_str!("mcp_stateless_defects.rs"),
+        include_str!("mcp_status.rs"),
+        include_str!("mcp_transports.rs"),
+    ];
+    for version in [Version::V2025_11_25, Version::V2026_07_28] {
+        let findings = judge(Script::new(version), &Profile::new(version), &scope()).await;
+        let is_named = |id: &str| tests.iter().any(|test| test.contains(&format!("\"{id}\"")));
+        let unnamed: Vec<_> = findings.list().iter().map(|finding| finding.id).filter(|id| !is_named(id)).collect();
+        assert!(unnamed.is_empty(), "{version}: {unnamed:?}");
+        assert!(findings.list().len() > 80, "{} checks are listed", findings.list().len());
+    }
 }
 
 #[tokio::test]

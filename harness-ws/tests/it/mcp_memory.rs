@@ -3,9 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
+use harness_ws::mcp::Turn;
 use serde_json::{Value, json};
 
 use crate::mcp_defects::{Defect, heard, is_ok, set};
+
+const META: &str = "_meta";
+const STREAM: &str = "io.modelcontextprotocol/subscriptionId";
 
 /// Defects that remember something from one turn to the next.
 pub(crate) fn remembering() -> Vec<Defect> {
@@ -171,4 +175,60 @@ pub(crate) fn remembering() -> Vec<Defect> {
         }),
     ));
     all
+}
+
+/// The same for a server without sessions, which tells changes to the streams that asked for them.
+pub(crate) fn remembering_streams() -> Vec<Defect> {
+    let changed = |said: &Value| said["method"] == "notifications/tools/list_changed";
+    // How many streams of this session have been opened so far.
+    let opened = || {
+        let streams = Mutex::new(BTreeMap::<String, usize>::new());
+        move |turn: &mut Turn| {
+            let mut streams = streams.lock().unwrap();
+            let own = streams.entry(turn.session.to_string()).or_default();
+            *own += usize::from(turn.method() == "subscriptions/listen");
+            *own
+        }
+    };
+    let (one, two) = (opened(), opened());
+    let cancelled = Mutex::new(BTreeMap::<String, Value>::new());
+    vec![
+        (
+            "a change carries no stream's id",
+            "N15",
+            Box::new(move |turn| {
+                if one(turn) == 1 {
+                    turn.said
+                        .iter_mut()
+                        .filter(|said| changed(said))
+                        .for_each(|said| said["params"][META][STREAM] = json!("?"));
+                }
+            }),
+        ),
+        (
+            "only the last stream is told",
+            "N16",
+            Box::new(move |turn| {
+                if two(turn) == 2 {
+                    turn.said.retain(|said| !changed(said));
+                }
+            }),
+        ),
+        (
+            "a cancelled stream goes on",
+            "N17",
+            Box::new(move |turn| {
+                let (session, mut cancelled) = (turn.session.to_string(), cancelled.lock().unwrap());
+                if turn.method() == "notifications/cancelled" {
+                    cancelled.insert(session, heard(turn, "/params/requestId"));
+                } else if turn.tool() == "toggle"
+                    && let Some(id) = cancelled.get(&session)
+                {
+                    let tag = json!({META: {STREAM: id}});
+                    turn.said
+                        .push(json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed", "params": tag}));
+                }
+            }),
+        ),
+    ]
 }

@@ -185,6 +185,7 @@ enum Effect {
 
 impl Span {
     /// `None` for what has no effect and says nothing.
+    #[inline]
     fn of(index: usize, operation: &Operation<Register>) -> Option<Self> {
         let kind = match (&operation.call, &operation.end) {
             (_, End::Fail) | (Call::Read(_), End::Info) => return None,
@@ -231,12 +232,16 @@ impl History<Register> {
         let operations = self.operations();
         let mut places: HashMap<&Key, usize, KeyHash> = HashMap::default();
         let mut keys: Vec<(&Key, Vec<usize>)> = Vec::new();
+        let mut place = 0;
         for (n, operation) in operations.iter().enumerate() {
             let key = operation.call.key();
-            let place = *places.entry(key).or_insert_with(|| {
-                keys.push((key, Vec::new()));
-                keys.len() - 1
-            });
+            // Often it is the key of the operation before.
+            if keys.get(place).is_none_or(|(last, _)| *last != key) {
+                place = *places.entry(key).or_insert_with(|| {
+                    keys.push((key, Vec::new()));
+                    keys.len() - 1
+                });
+            }
             keys[place].1.push(n);
         }
         let mut verdict = RegisterVerdict::default();
@@ -244,12 +249,12 @@ impl History<Register> {
         let mut spans: Vec<Span> = Vec::new();
         for (key, of_key) in &keys {
             spans.clear();
-            spans.extend(of_key.iter().filter_map(|n| {
-                let span = Span::of(*n, &operations[*n])?;
+            for n in of_key {
+                let Some(span) = Span::of(*n, &operations[*n]) else { continue };
                 verdict.operations += usize::from(operations[*n].is_ok());
                 verdict.readings += usize::from(matches!(span.kind, Effect::Read(Some(_))));
-                Some(span)
-            }));
+                spans.push(span);
+            }
             if !spans.is_empty() {
                 verdict.keys += 1;
                 verdict.judge(key, &spans, |n| operations[spans[n].operation].to_string(), budget);

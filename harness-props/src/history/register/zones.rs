@@ -70,7 +70,7 @@ impl ByValue {
 impl Clusters {
     /// The writes without their readings; `None` when a value was written twice, or somebody compares and sets.
     pub(super) fn of(spans: &[Span]) -> Option<Self> {
-        let (mut clusters, mut writes) = (Vec::new(), Vec::new());
+        let (mut clusters, mut writes) = (Vec::with_capacity(spans.len()), Vec::with_capacity(spans.len()));
         for (n, span) in spans.iter().enumerate() {
             match span.kind {
                 Effect::Write(value) => {
@@ -108,21 +108,40 @@ pub(super) fn refute(spans: &[Span], writes: Clusters) -> Option<Vec<usize>> {
         cluster.last_begin = cluster.last_begin.max(span.invoked);
     }
     clusters.push(initial);
-    let mut forward: Vec<&Cluster> = clusters.iter().filter(|cluster| cluster.first_end < cluster.last_begin).collect();
-    forward.sort_unstable_by_key(|cluster| cluster.first_end);
-    if let Some(pair) = forward.windows(2).find(|pair| pair[1].first_end < pair[0].last_begin) {
-        return Some(witness(spans, &[pair[0], pair[1]]));
+    // First end, last beginning, and the cluster.
+    let mut forward: Vec<(u64, u64, usize)> = Vec::with_capacity(clusters.len());
+    let zones = clusters.iter().enumerate().map(|(n, cluster)| (cluster.first_end, cluster.last_begin, n));
+    forward.extend(zones.clone().filter(|(first_end, last_begin, _)| first_end < last_begin));
+    forward.sort_unstable();
+    if let Some(pair) = forward.windows(2).find(|pair| pair[1].0 < pair[0].1) {
+        return Some(witness(spans, &[&clusters[pair[0].2], &clusters[pair[1].2]]));
     }
-    let is_backward = |cluster: &&Cluster| cluster.first_end > cluster.last_begin && cluster.first_end != u64::MAX;
-    for backward in clusters.iter().filter(is_backward) {
-        let before = forward.partition_point(|zone| zone.first_end < backward.last_begin);
-        if let Some(zone) = before.checked_sub(1).map(|n| forward[n])
-            && backward.first_end < zone.last_begin
+    // Clusters come in the order of their writes, so that the next one lies near the last.
+    let mut before = 0;
+    for (first_end, last_begin, n) in zones {
+        if first_end <= last_begin || first_end == u64::MAX {
+            continue;
+        }
+        before = partition_near(&forward, before, |zone| zone.0 < last_begin);
+        if let Some(zone) = before.checked_sub(1).map(|at| forward[at])
+            && first_end < zone.1
         {
-            return Some(witness(spans, &[zone, backward]));
+            return Some(witness(spans, &[&clusters[zone.2], &clusters[n]]));
         }
     }
     None
+}
+
+/// [`slice::partition_point`], sought from a place near it: the logarithm of how far it is away.
+fn partition_near<T>(sorted: &[T], near: usize, is_before: impl Fn(&T) -> bool) -> usize {
+    let (mut low, mut high, mut step) = (near, near, 1);
+    while low > 0 && !is_before(&sorted[low - 1]) {
+        (low, high, step) = (low.saturating_sub(step), low - 1, step * 2);
+    }
+    while high < sorted.len() && is_before(&sorted[high]) {
+        (low, high, step) = (high + 1, (high + step).min(sorted.len()), step * 2);
+    }
+    low + sorted[low..high].partition_point(is_before)
 }
 
 /// The operations that bound the zones: what ended first, what began last, and the writes.
