@@ -86,6 +86,7 @@ impl Findings {
     }
 
     /// How many checks have to come to a conclusion.
+    #[cfg(feature = "mcp")]
     pub(crate) fn needed(&self) -> usize {
         self.at_least
     }

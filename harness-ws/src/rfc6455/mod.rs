@@ -137,7 +137,7 @@ impl fmt::Display for CaseReport {
 pub struct Rfc6455 {
     connect: Connect,
     at_once: usize,
-    limit: Duration,
+    pace: run::Pace,
     only: Vec<String>,
     without: Vec<String>,
 }
@@ -158,7 +158,8 @@ impl Rfc6455 {
 
     /// As [`Rfc6455::of`], with the headers, query and trust of a connection to be.
     pub fn over(connect: Connect) -> Self {
-        Self { connect, at_once: 32, limit: Duration::from_secs(2), only: Vec::new(), without: Vec::new() }
+        let pace = run::Pace { limit: Duration::from_secs(2), apart: run::APART };
+        Self { connect, at_once: 32, pace, only: Vec::new(), without: Vec::new() }
     }
 
     /// How many cases run at the same time; 32 unless told.
@@ -169,7 +170,14 @@ impl Rfc6455 {
 
     /// How long a server may take for an answer; 2 s unless told. A case that waits on purpose waits a quarter of it.
     pub fn limit(mut self, limit: Duration) -> Self {
-        self.limit = limit;
+        self.pace.limit = limit;
+        self
+    }
+
+    /// How long passes between two writes that have to arrive apart; 1 ms unless told. With nought they are separate writes,
+    /// and a server that is busy may read them together: so Autobahn does it, which waits 10 µs.
+    pub fn apart(mut self, apart: Duration) -> Self {
+        self.pace.apart = apart;
         self
     }
 
@@ -206,18 +214,18 @@ impl Rfc6455 {
     pub async fn run(self) -> CoreResult<Rfc6455Report> {
         let begun = std::time::Instant::now();
         let target = self.connect.shown()?;
-        let (connect, limit) = (self.connect.clone().open_limit(self.limit), self.limit);
+        let (connect, pace) = (self.connect.clone().open_limit(self.pace.limit), self.pace);
         let known: Vec<&'static case::Case> = families::CASES.iter().filter(|case| self.is_wanted(&case.id)).collect();
         let attempts: Vec<_> = handshake::ATTEMPTS.iter().filter(|attempt| self.is_wanted(attempt.id)).collect();
         if known.is_empty() && attempts.is_empty() {
             return Err(Error::new(ErrorKind::Config, "no case has a number of those that are wanted"));
         }
-        let control = run::control(connect.clone(), limit).await.map_err(|error| error.to_string());
-        let shaken = stream::iter(attempts).map(|attempt| handshake::play(attempt, connect.clone(), limit));
+        let control = run::control(connect.clone(), pace.limit).await.map_err(|error| error.to_string());
+        let shaken = stream::iter(attempts).map(|attempt| handshake::play(attempt, connect.clone(), pace.limit));
         let mut cases: Vec<CaseReport> = shaken.buffered(self.at_once).collect().await;
         match control {
             Ok(()) => {
-                let played = stream::iter(known).map(|case| run::play(case, connect.clone(), limit));
+                let played = stream::iter(known).map(|case| run::play(case, connect.clone(), pace));
                 cases.extend(played.buffered(self.at_once).collect::<Vec<_>>().await);
             }
             Err(why) => cases.extend(known.into_iter().map(|case| {

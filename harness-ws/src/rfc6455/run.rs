@@ -13,10 +13,10 @@ use crate::ws::{Connect, End, Wire};
 /// Octets of a payload that a report shows.
 const SHOWN: usize = 48;
 
-/// Between two writes that have to arrive apart.
-const APART: Duration = Duration::from_millis(1);
+/// Between two writes that have to arrive apart, unless told.
+pub(super) const APART: Duration = Duration::from_millis(1);
 
-/// Of a ping behind what has to fail the connection: a server that answers it has missed it, and is not waited for.
+/// Of a ping behind what has to fail the connection: a server that answers it has missed it, or is about to notice.
 const FENCE: &[u8] = b"harness fence";
 
 /// How the closing went.
@@ -42,18 +42,27 @@ struct Play {
     ended: bool,
     /// The server answered the fence.
     is_fenced: bool,
-    limit: Duration,
+    pace: Pace,
+}
+
+/// How long things may take, and have to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    /// What a server may take for an answer.
+    pub(super) limit: Duration,
+    /// Between two writes that have to arrive apart.
+    pub(super) apart: Duration,
 }
 
 /// Plays a case; whatever the server does, it ends within a few limits.
-pub(super) async fn play(case: &'static Case, connect: Connect, limit: Duration) -> CaseReport {
+pub(super) async fn play(case: &'static Case, connect: Connect, pace: Pace) -> CaseReport {
     let begun = Instant::now();
-    let wire = match connect.limit(limit).connect_wire().await {
+    let wire = match connect.limit(pace.limit).connect_wire().await {
         Ok(wire) => wire.passive(),
         Err(error) => return CaseReport::could_not_run(&case.id, &case.what, case.section, format!("{error}")),
     };
     let mut play =
-        Play { case, wire, seen: Vec::new(), closing: Closing::default(), ended: false, is_fenced: false, limit };
+        Play { case, wire, seen: Vec::new(), closing: Closing::default(), ended: false, is_fenced: false, pace };
     play.steps().await;
     play.rest().await;
     play.report(begun.elapsed())
@@ -68,7 +77,7 @@ impl Play {
             match step {
                 Step::Write { bytes, at_a_time } => {
                     self.write(bytes, *at_a_time).await;
-                    pause(APART).await;
+                    self.lets_arrive().await;
                 }
                 Step::Close(bytes) => {
                     self.closing.by_us = true;
@@ -76,14 +85,14 @@ impl Play {
                 }
                 Step::Patience(mark) => {
                     // A quarter of the limit: long for a server that read the octets, short for a person.
-                    let until = Instant::now() + self.limit / 4;
+                    let until = Instant::now() + self.pace.limit / 4;
                     while !self.ended && self.hear(until).await {}
                     if !self.ended {
                         self.seen.push(Seen::Waited(*mark));
                     }
                 }
                 Step::Hearing => {
-                    let until = Instant::now() + self.limit / 2;
+                    let until = Instant::now() + self.pace.limit / 2;
                     if !self.hear(until).await {
                         self.seen.push(Seen::Waited('-'));
                     }
@@ -92,11 +101,18 @@ impl Play {
         }
     }
 
+    async fn lets_arrive(&self) {
+        match self.pace.apart.is_zero() {
+            true => tokio::task::yield_now().await,
+            false => pause(self.pace.apart).await,
+        }
+    }
+
     /// A server may have closed already: then what it said still counts, and the write does not.
     async fn write(&mut self, bytes: &[u8], at_a_time: usize) {
         for (n, piece) in bytes.chunks(at_a_time).enumerate() {
             if n > 0 {
-                pause(APART).await;
+                self.lets_arrive().await;
             }
             if self.wire.send_bytes(piece).await.is_err() {
                 return;
@@ -106,7 +122,7 @@ impl Play {
 
     /// After the steps: hears until the case is over, closes where the case says so, and waits for the end of TCP.
     async fn rest(&mut self) {
-        let until = Instant::now() + self.limit;
+        let until = Instant::now() + self.pace.limit;
         if !self.ended && matches!(self.case.closing, Rule::ByServer(_) | Rule::ByServerSurely(_)) {
             self.write(&octets(&[Frame::ping(FENCE)]), usize::MAX).await;
         }
@@ -122,10 +138,18 @@ impl Play {
                 break;
             }
         }
+        if self.is_fenced {
+            // Some look at what a message holds only when its reader takes it, and answer pings before.
+            let until = Instant::now() + self.pace.limit / 8;
+            while !self.ended && self.hear(until).await {}
+            if self.ended {
+                return;
+            }
+        }
         if !self.closing.by_us {
             // The server did not do what it had to: it is told that nobody waits any longer.
             self.send_close(&Frame::close(1001, "")).await;
-            let until = Instant::now() + self.limit / 4;
+            let until = Instant::now() + self.pace.limit / 4;
             while !self.ended && self.hear(until).await {}
         }
         self.closing.dropped_by_us |= !self.ended;

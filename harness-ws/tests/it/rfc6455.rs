@@ -248,6 +248,15 @@ async fn server_that_checks_no_text_fails_every_case_of_wrong_text() {
     assert_eq!(text_as_binary.failed().len(), right, "{text_as_binary}");
 }
 
+/// A pong is no proof that a server has missed what was wrong before the ping.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn server_that_answers_pings_before_it_looks_at_a_text_is_not_accused() {
+    let report = report(Flaw::ChecksWhenRead, &["6"], &[]).await;
+    assert_eq!(report.failed(), [""; 0], "{report}");
+    let wrong: Vec<_> = report.cases().iter().filter(|case| case.ending != Ending::Ok).map(|case| case.id).collect();
+    assert_eq!(wrong, [""; 0], "{report}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn endings_are_judged_apart_from_what_was_heard() {
     let some = ["1.1.1", "3.1", "7.1.1", "7.7.3"];

@@ -22,7 +22,7 @@ const PAYLOAD: [u8; 128] = [0x2a; 128];
 
 /// Messages a second, the recording client beside the others, by turns, against one server.
 pub(crate) fn pipelined(asked: &Asked) -> Result<Vec<Measured>> {
-    let server = Server::start("tokio-websockets")?;
+    let server = Server::start("ours")?;
     let windows = asked.times(200, 20);
     let (mut beside_tokio, mut beside_fast) = (Vec::new(), Vec::new());
     for round in 0..=asked.rounds() {
@@ -46,7 +46,7 @@ pub(crate) fn pipelined(asked: &Asked) -> Result<Vec<Measured>> {
             beside_fast.push((ours, fast));
         }
     }
-    let note = "16 connections, 64 messages of 128 octets under way on each, transcript on; server: tokio-websockets, its own process";
+    let note = "16 connections, 64 messages of 128 octets under way on each, transcript on; server: ours, its own process (it answers together what came together; that of tokio-websockets is slower than any of the clients)";
     Ok(vec![
         Measured::pairs("ws.rate_tokio_websockets", "tokio-websockets", "messages/s", &beside_tokio).note(note),
         Measured::pairs("ws.rate_fastwebsockets", "fastwebsockets", "messages/s", &beside_fast).note(note),
