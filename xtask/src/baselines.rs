@@ -4,8 +4,13 @@ use crate::step::cargo;
 
 /// How long criterion warms up and measures here, in seconds.
 const SHORT: &[&str] = &["--warm-up-time", "0.5", "--measurement-time", "3", "--noplot"];
-/// Comparisons of a thing with itself.
+/// Comparisons of a thing with itself: none may be an alarm.
 const EQUAL: u32 = 2;
+/// Comparisons with the latency doubled, each against a baseline saved just before, and how many of them have to find it.
+/// Two processes on a shared machine can meet one that is half as slow again as the other (278 to 402 µs were seen within
+/// ten seconds, nothing changed), and then no single comparison can tell a doubling.
+const DOUBLED: u32 = 3;
+const FOUND: usize = 2;
 
 /// One run of the bench; its exit code is what `cargo bench` ends with.
 fn bench(setting: &str, plant: Option<&str>) -> Option<i32> {
@@ -21,15 +26,17 @@ fn bench(setting: &str, plant: Option<&str>) -> Option<i32> {
 
 /// Saves, compares with nothing changed, and compares with the latency doubled.
 pub(crate) fn tell_a_regression_from_noise() -> bool {
-    let expect = |what: &str, code: Option<i32>, good: &[i32]| {
+    let ended = |what: &str, code: Option<i32>, good: &[i32]| {
         let held = code.is_some_and(|code| good.contains(&code));
         if !held {
             eprintln!("xtask: {what} ended with {code:?}, expected one of {good:?}");
         }
         held
     };
-    expect("saving a baseline", bench("save", None), &[0])
-        // A machine that is too busy to tell says so with 2; an alarm for nothing is 1.
-        && (0..EQUAL).all(|_| expect("comparing a thing with itself", bench("compare", None), &[0, 2]))
-        && expect("comparing a doubled latency", bench("compare", Some("slow-hello")), &[1])
+    let saved = || ended("saving a baseline", bench("save", None), &[0]);
+    // A machine that is too busy to tell says so with 2; an alarm for nothing is 1.
+    let is_quiet =
+        saved() && (0..EQUAL).all(|_| ended("comparing a thing with itself", bench("compare", None), &[0, 2]));
+    let finds = |_: &u32| saved() && ended("comparing a doubled latency", bench("compare", Some("slow-hello")), &[1]);
+    is_quiet && (0..DOUBLED).filter(finds).take(FOUND).count() == FOUND
 }
