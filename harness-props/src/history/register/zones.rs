@@ -156,3 +156,22 @@ fn witness(spans: &[Span], clusters: &[&Cluster]) -> Vec<usize> {
     found.dedup();
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::partition_near;
+
+    #[test]
+    fn place_is_the_same_from_wherever_it_is_sought() {
+        let sorted: Vec<u64> = (0..40).map(|n| n / 3 * 2).collect();
+        for length in 0..=sorted.len() {
+            let sorted = &sorted[..length];
+            for limit in 0..30 {
+                let place = sorted.partition_point(|n| *n < limit);
+                for near in 0..=length {
+                    assert_eq!(partition_near(sorted, near, |n| *n < limit), place, "{limit} from {near} of {length}");
+                }
+            }
+        }
+    }
+}
