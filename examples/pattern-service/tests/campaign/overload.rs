@@ -19,9 +19,6 @@ use crate::world::{MODEL_DELAY, World};
 const PLACES: u32 = 8;
 /// A caller who waits longer has gone.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// A rate is within the capacity while so many are served. A stall of 40 ms anywhere bunches more arrivals than there are places,
-/// and they are refused as they should be: one of the sixty of a probe is no sign of its rate.
-const SERVED: u32 = 95;
 /// The share of its best goodput that the service has to keep, and how soon it has to refuse.
 const KEPT: f64 = 0.8;
 const REFUSED_WITHIN: Duration = Duration::from_millis(250);
@@ -39,14 +36,14 @@ pub(crate) async fn overload(cx: &mut Scenario<World>) -> Result {
     let peak = match pace {
         Pace::Smoke => {
             let run = probe(per_second(0.8 * declared)).await?;
-            run.observed([success_rate().at_least(percent(SERVED))])?.goodput
+            run.observed([success_rate().at_least(percent(99))])?.goodput
         }
         Pace::Default | Pace::Full => {
             let search = Search::from(per_second(0.4 * declared)).up_to(per_second(3.0 * declared));
             let found = search
                 .tolerance(0.25)
                 .probes(14)
-                .run(async |rate| probe(rate).await?.observed([success_rate().at_least(percent(SERVED))]))
+                .run(async |rate| probe(rate).await?.observed([success_rate().at_least(percent(99))]))
                 .await?;
             cx.evidence("capacity.txt", found.to_string())?;
             let held = found.probes().iter().filter(|probe| probe.why.is_none());
