@@ -3,7 +3,7 @@
 use crate::step::cargo;
 
 /// How long criterion warms up and measures here, in seconds.
-const SHORT: &[&str] = &["--warm-up-time", "0.5", "--measurement-time", "3", "--noplot"];
+const SHORT: &[&str] = &["--warm-up-time", "0.3", "--measurement-time", "0.6", "--noplot"];
 /// Comparisons of a thing with itself: none may be an alarm.
 const EQUAL: u32 = 2;
 
@@ -32,7 +32,7 @@ pub(crate) fn tell_a_regression_from_noise() -> bool {
     save()
         // A machine that is too busy to tell says so with 2; an alarm for nothing is 1.
         && (0..EQUAL).all(|_| expect("comparing a thing with itself", bench("compare", None), &[0, 2]))
-        // Saved anew, so that little time lies between what is compared.
+        // Saved anew: the less time lies between, the less the machine itself has changed.
         && save()
         && expect("comparing a doubled latency", bench("compare", Some("slow-hello")), &[1])
 }

@@ -20,10 +20,12 @@
 //! taken off every worsening; and its floor is 10 %, not 2 %. Where old and new can both run now, use [`Baseline::interleaved`], which is
 //! [`compare`](crate::compare()).
 //!
-//! [`criterion`] keeps the results of criterion's benches the same way and makes `cargo bench` fail on a real regression.
+//! [`criterion`] keeps the results of criterion's benches the same way, one figure per process, and makes `cargo bench`
+//! fail on a real regression.
 //! [`Baseline::append`] keeps a history of medians, and [`History::moved`] finds when they moved ([`change_points`]).
 //! [`Saved::gate`] makes limits of what was normal.
 
+mod again;
 mod change;
 mod criterion;
 mod fingerprint;

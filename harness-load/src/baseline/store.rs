@@ -15,7 +15,7 @@ use crate::compare::{Better, Comparison, Judge};
 /// Version of the file; a file of another is refused.
 const SCHEMA: u32 = 3;
 /// Fewest runs that are stored, and that are compared with stored ones.
-const FEWEST_STORED: usize = 10;
+pub(super) const FEWEST_STORED: usize = 10;
 const FEWEST_NEW: usize = 5;
 
 /// Figures of several runs, by metric.
@@ -241,14 +241,17 @@ impl Baseline {
     /// [`ErrorKind::Refused`] for a baseline of another machine, build, profile or schema, naming what differs;
     /// [`ErrorKind::Config`] for figures that are none; [`ErrorKind::Io`].
     pub fn compare(&self, runs: &Runs) -> CoreResult<Comparison> {
-        self.compare_at(runs, &Pace::now())
+        self.compare_here(&self.known()?, runs, &Pace::now())
     }
 
-    pub(super) fn compare_at(&self, runs: &Runs, pace: &Pace) -> CoreResult<Comparison> {
-        let Some(saved) = self.load()? else {
-            return Err(self.error(ErrorKind::NoEvidence, "does not exist").remedy("save one first"));
-        };
-        self.compare_with(&saved, runs, &Fingerprint::here(), pace)
+    /// It, or the error that says there is none.
+    pub(super) fn known(&self) -> CoreResult<Saved> {
+        let missing = || self.error(ErrorKind::NoEvidence, "does not exist").remedy("save one first");
+        self.load()?.ok_or_else(missing)
+    }
+
+    pub(super) fn compare_here(&self, saved: &Saved, runs: &Runs, pace: &Pace) -> CoreResult<Comparison> {
+        self.compare_with(saved, runs, &Fingerprint::here(), pace)
     }
 
     pub(super) fn compare_with(

@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
-use harness_core::ErrorKind;
+use harness_core::error::{CoreResult, Error, ErrorKind};
 use harness_core::run::{Seed, SeedStream};
 
+use super::again::{Again, PART, shortened};
 use super::criterion::CriterionGate;
+use super::pace::Pace;
 use super::{Baseline, Fingerprint, Runs, Saved, baseline, change_points};
-use crate::compare::{Judge, Verdict};
+use crate::compare::{Comparison, Judge, Verdict};
 
 fn normal(random: &mut SeedStream) -> f64 {
     (-2.0 * (1.0 - random.unit()).ln()).sqrt() * (std::f64::consts::TAU * random.unit()).cos()
@@ -149,32 +151,121 @@ fn benched(criterion: &Path, id: &str, nanos: f64) {
     std::fs::write(dir.join("benchmark.json"), serde_json::json!({"full_id": id, "group_id": id}).to_string()).unwrap();
 }
 
+/// Benches that take so long, a few percent more or less in each process, judged as a setting says.
+fn judged(dirs: [&Path; 2], setting: Option<&str>, benches: &'static [(&str, f64)]) -> CoreResult<Option<Comparison>> {
+    let [out, kept] = dirs;
+    let mut random = Seed::new(8).stream("processes");
+    let mut run = move |results: &Path| {
+        benches.iter().for_each(|(id, nanos)| benched(results, id, nanos * (0.03 * normal(&mut random)).exp()));
+    };
+    run(out);
+    let again: Again = Box::new(move |results, _| {
+        run(results);
+        Ok(())
+    });
+    CriterionGate::told("quickstart".into(), setting, out.to_owned(), true, again).in_dir(kept).judged()
+}
+
 #[test]
 fn criterion_results_are_saved_then_compared_and_a_doubled_latency_fails() {
-    let (out, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let gate = |setting: Option<&str>| {
-        CriterionGate::told("quickstart".into(), setting, out.path().to_owned(), true).in_dir(kept.path())
-    };
-    let error = gate(None).judged().unwrap_err();
+    let (target, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let out = target.path().join("criterion");
+    let judged = |setting, benches| judged([&out, kept.path()], setting, benches);
+    let error = judged(None, &[]).unwrap_err();
     assert!(error.kind() == ErrorKind::NoEvidence && error.what().starts_with("no bench wrote"), "{error}");
-    benched(out.path(), "hello", 1_000.0);
-    benched(out.path(), "parse/small", 500.0);
-    assert_eq!(gate(Some("compare")).judged().unwrap_err().kind(), ErrorKind::NoEvidence, "there is no baseline yet");
-    assert!(gate(None).judged().unwrap().is_none(), "saved");
-    benched(out.path(), "parse/small", 501.0);
-    let again = gate(None).judged().unwrap().unwrap();
+    let normal: &[(&str, f64)] = &[("hello", 1_000.0), ("parse/small", 500.0)];
+    assert_eq!(judged(Some("compare"), normal).unwrap_err().kind(), ErrorKind::NoEvidence, "there is no baseline yet");
+    assert!(judged(None, normal).unwrap().is_none(), "saved");
+    let again = judged(None, normal).unwrap().unwrap();
     assert!(again.rows().iter().all(|row| row.verdict != Verdict::Regressed), "{again}");
+    assert!(again.rows().iter().all(|row| row.samples == 10), "one figure of each process: {again}");
     // Thirty times: the machine that runs this test may become slower in between, and that is taken off.
-    benched(out.path(), "hello", 30_000.0);
-    let slower = gate(Some("compare")).judged().unwrap().unwrap();
+    let slower = judged(Some("compare"), &[("hello", 30_000.0), ("parse/small", 500.0)]).unwrap().unwrap();
     let of = |name: &str| slower.rows().iter().find(|row| row.name == name).map(|row| row.verdict);
     assert_eq!(of("hello"), Some(Verdict::Regressed), "{slower}");
     assert_ne!(of("parse/small"), Some(Verdict::Regressed), "{slower}");
-    assert!(gate(Some("save:other")).judged().unwrap().is_none());
-    assert!(gate(Some("compare:other")).judged().unwrap().is_some());
-    let wrong = gate(Some("keep")).judged().unwrap_err();
+    assert!(judged(Some("save:other"), normal).unwrap().is_none());
+    assert!(judged(Some("compare:other"), normal).unwrap().is_some());
+    let wrong = judged(Some("keep"), normal).unwrap_err();
     assert!(wrong.kind() == ErrorKind::Config && wrong.what().contains("`keep`"), "{wrong}");
     assert_eq!(Judge::default().floor(f64::NAN).check().unwrap_err().kind(), ErrorKind::Config);
+    let left: Vec<_> = std::fs::read_dir(target.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["criterion"], "what the other processes wrote is gone");
+}
+
+#[test]
+fn processes_that_bench_something_else_or_fail_are_no_evidence() {
+    let (target, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let out = target.path().join("criterion");
+    let error = |again: Again| {
+        benched(&out, "hello", 1_000.0);
+        let gate = CriterionGate::told("quickstart".into(), None, out.clone(), true, again);
+        gate.in_dir(kept.path()).judged().unwrap_err()
+    };
+    let other = error(Box::new(|results, _| {
+        benched(results, "goodbye", 1_000.0);
+        Ok(())
+    }));
+    assert!(other.kind() == ErrorKind::NoEvidence && other.what().contains("goodbye"), "{other}");
+    let nothing = error(Box::new(|_, _| Ok(())));
+    assert!(nothing.kind() == ErrorKind::NoEvidence && nothing.what().starts_with("no bench wrote"), "{nothing}");
+    let failed = error(Box::new(|_, _| Err(Error::new(ErrorKind::Timeout, "it took too long"))));
+    assert_eq!(failed.kind(), ErrorKind::Timeout);
+    assert_eq!(std::fs::read_dir(kept.path()).unwrap().count(), 0, "nothing of it is kept");
+}
+
+#[test]
+fn a_process_that_was_started_for_its_figures_starts_no_others() {
+    let (target, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    benched(&target.path().join("criterion"), "hello", 1_000.0);
+    let again: Again = Box::new(|_, _| panic!("it started another"));
+    let gate = CriterionGate::told("quickstart".into(), Some(PART), target.path().join("criterion"), true, again);
+    assert!(gate.in_dir(kept.path()).judged().unwrap().is_none());
+    assert_eq!(std::fs::read_dir(kept.path()).unwrap().count(), 0, "and keeps nothing");
+}
+
+/// Two processes may differ by half with nothing changed, and the samples of each are sure of themselves: what is stored
+/// is a figure of each of several, so that their spread is known.
+#[test]
+fn processes_that_differ_hide_no_doubling_and_raise_no_alarm() {
+    let dir = tempfile::tempdir().unwrap();
+    let hello = baseline("hello").in_dir(dir.path()).judge(Judge::default().floor(0.30).detect(1.0));
+    let mut random = Seed::new(9).stream("processes");
+    let mut level = || (0.19 * normal(&mut random)).exp(); // pairs of processes differ by 1.2 in the mean, by 1.45 often
+    let mut noise = Seed::new(10).stream("samples");
+    let mut of_one = |level: f64| (0..100).map(|_| level * (0.02 * normal(&mut noise)).exp()).collect::<Vec<_>>();
+    let pace = Pace::now();
+    let compare = |old: Vec<f64>, new: Vec<f64>| {
+        let saved = hello.save_at(Runs::of("hello", old), pace).unwrap();
+        hello.compare_with(&saved, &Runs::of("hello", new), &saved.fingerprint, &saved.pace).unwrap().verdict()
+    };
+    let mut wrong = [(0, 0), (0, 0)]; // (alarms for nothing, doublings called ok) by samples of one process, and by processes
+    let mut found = 0;
+    for _ in 0..200 {
+        let (old, new): (Vec<_>, Vec<_>) = ((0..10).map(|_| level()).collect(), (0..10).map(|_| level()).collect());
+        let doubled = new.iter().map(|level| 2.0 * level).collect();
+        let samples = [of_one(old[0]), of_one(new[0]), of_one(2.0 * new[0])];
+        wrong[0].0 += u32::from(compare(samples[0].clone(), samples[1].clone()) == Verdict::Regressed);
+        wrong[0].1 += u32::from(compare(samples[0].clone(), samples[2].clone()) == Verdict::Ok);
+        wrong[1].0 += u32::from(compare(old.clone(), new) == Verdict::Regressed);
+        let verdict = compare(old, doubled);
+        wrong[1].1 += u32::from(verdict == Verdict::Ok);
+        found += u32::from(verdict == Verdict::Regressed);
+    }
+    assert!(wrong[0].0 >= 10 && wrong[0].1 >= 10, "the planted defect, to trust one process, must show: {wrong:?}");
+    assert!(wrong[1].0 == 0 && wrong[1].1 <= 2, "1 % is the chance of error that the judge is given: {wrong:?}");
+    assert!(found >= 170, "{found} of 200 doublings were found");
+    println!("figure: {wrong:?} wrong (alarm, ok) by one process and by several, {found} of 200 doublings found");
+}
+
+#[test]
+fn another_process_gets_the_same_arguments_and_short_times() {
+    let told = |args: &str| shortened(args.split_whitespace().map(str::to_owned)).join(" ");
+    assert_eq!(told("--bench hello"), "--bench hello --warm-up-time 0.3 --measurement-time 0.6 --sample-size 20");
+    assert_eq!(
+        told("--bench -s main --save-baseline=new --baseline old --measurement-time=3 --warm-up-time 2 hello"),
+        "--bench --measurement-time=3 --warm-up-time 2 hello --sample-size 20"
+    );
 }
 
 #[test]
