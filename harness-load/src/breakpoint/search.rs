@@ -1,4 +1,4 @@
-//! Doubles, bisects, and confirms twice.
+//! Doubles, bisects, and confirms twice; what broke by a hair is repeated before it counts.
 
 use std::fmt;
 
@@ -46,7 +46,7 @@ pub struct Probe {
 /// Where the system breaks.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Capacity {
-    /// It held the low rate twice and broke at the high one twice. Per second.
+    /// It held the low rate twice and broke at the high one twice, or twice more often than not. Per second.
     Between {
         /// Held.
         low: f64,
@@ -151,6 +151,9 @@ impl Seen {
     }
 
     fn wanted(&self) -> Next {
+        if let Some(last) = self.probes.last().filter(|last| self.is_doubtful(last)) {
+            return Next::Probe(last.rate);
+        }
         let (from, most) = (self.search.from.as_f64(), self.search.most.as_f64());
         let (low, high) = (self.low(), self.high());
         match (low, high) {
@@ -171,11 +174,23 @@ impl Seen {
             return Next::Probe(self.hinted(low, high).unwrap_or_else(|| (low * high).sqrt()));
         }
         match () {
-            () if self.count(high, false) < 2 => Next::Probe(high),
-            () if self.count(low, true) < 2 => Next::Probe(low),
+            () if !self.is_settled(high, false) => Next::Probe(high),
+            () if !self.is_settled(low, true) => Next::Probe(low),
             () if self.generator_near(high) => Next::Done(Capacity::AtLeast(low)),
             () => Next::Done(Capacity::Between { low, high }),
         }
+    }
+
+    /// A gate broke, and the goodput does not bear it out: that may have been one hiccup of the machine. Such a rate is
+    /// repeated until that is settled; to halve the range first would be to search it in vain.
+    fn is_doubtful(&self, probe: &Probe) -> bool {
+        let served = probe.observed.goodput >= probe.rate * (1.0 - self.search.tolerance);
+        matches!(probe.why, Some(Why::Gate(_))) && served && !self.is_settled(probe.rate, false)
+    }
+
+    /// True if a rate held, or did not, twice more often than the other.
+    fn is_settled(&self, rate: f64, held: bool) -> bool {
+        self.count(rate, held) >= self.count(rate, !held) + 2
     }
 
     /// What the system still did when it first broke is a good guess at its capacity: one probe just below it and one just
