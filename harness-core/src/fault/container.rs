@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::injected::on_own_runtime;
 use super::{Bites, Effect, Fault};
 use crate::error::{CoreResult, Error, ErrorKind};
-use crate::monitor::cgroup::{Met, times_met};
+use crate::monitor::cgroup::{Met, Meter};
 use crate::service::bounds::{Bounds, CPU_PERIOD_US, Change};
 use crate::service::{ProcessId, Service, engine};
 use crate::wait::{Progress, wait_for, within};
@@ -57,9 +57,34 @@ struct State {
     /// What it had before, while it is injected.
     before: Option<Bounds>,
     /// Who counts, and what was counted when it was injected.
-    counter: Option<(ProcessId, u64)>,
+    counter: Option<Counter>,
     /// Bites of injections that are over.
     bites: u64,
+}
+
+/// The container's first process, and what its group counted when the fault was injected.
+#[derive(Debug, Clone)]
+struct Counter {
+    process: ProcessId,
+    meter: Meter,
+    before: u64,
+}
+
+impl Counter {
+    fn of(process: ProcessId, limit: Met) -> CoreResult<Self> {
+        let meter = Meter::of(process, limit)?;
+        Ok(Self { process, before: meter.count()?, meter })
+    }
+
+    /// How often the limit was met since; none when nobody counts any more.
+    fn since(&self) -> Option<u64> {
+        Some(self.meter.count().ok()?.saturating_sub(self.before))
+    }
+
+    /// True when the process is gone or about to be: it leaves its group before it is off the list of processes.
+    fn is_ending(&self, limit: Met) -> bool {
+        !self.process.is_alive() || Meter::of(self.process, limit).ok().as_ref() != Some(&self.meter)
+    }
 }
 
 impl ContainerFault {
@@ -126,13 +151,6 @@ impl Core {
         }
     }
 
-    /// How often the limit was met since it was injected.
-    fn since(&self, counter: Option<(ProcessId, u64)>) -> u64 {
-        let now =
-            self.met().zip(counter).and_then(|(met, (process, before))| Some((times_met(process, met).ok()?, before)));
-        now.map_or(0, |(now, before)| now.saturating_sub(before))
-    }
-
     async fn break_it(&self) -> CoreResult {
         if self.state().before.is_some() {
             return Ok(());
@@ -141,9 +159,7 @@ impl Core {
         let before = engine::bounds(&id)?.ok_or_else(|| self.gone())?;
         let changes = self.changes(&before)?;
         let counter = match self.met() {
-            Some(met) => {
-                self.service.process().await?.and_then(|process| Some((process, times_met(process, met).ok()?)))
-            }
+            Some(met) => self.service.process().await?.and_then(|process| Counter::of(process, met).ok()),
             None => None,
         };
         {
@@ -187,21 +203,23 @@ impl Core {
     async fn mend(&self) -> CoreResult {
         let Some(before) = self.state().before.clone() else { return Ok(()) };
         let id = self.service.container("healed")?;
-        let counter = self.state().counter;
-        if counter.is_some_and(|(process, _)| !process.is_alive()) {
+        let counter = self.state().counter.clone();
+        let mut since = counter.as_ref().and_then(Counter::since).unwrap_or(0);
+        if let (Some(counter), Some(met)) = (&counter, self.met())
+            && counter.is_ending(met)
+        {
             // The engine says why it died a moment after it did.
             wait_for("the engine to notice that the container ended", EFFECT_LIMIT, async || {
                 match (self.service.exit().await, self.service.process().await) {
                     (Ok(Some(_)), _) => Progress::Ready(()),
                     // Somebody has started it again.
-                    (_, Ok(Some(process))) if process.is_alive() => Progress::Ready(()),
+                    (_, Ok(Some(process))) if process != counter.process && process.is_alive() => Progress::Ready(()),
                     (Ok(None), _) => Progress::NotYet("it runs".to_owned()),
                     (Err(error), _) => Progress::Failed(error),
                 }
             })
             .await?;
         }
-        let mut since = self.since(counter);
         // What is gone needs no healing.
         if let Some(now) = engine::bounds(&id)? {
             // Of a container that was killed nobody counts any more.
@@ -299,16 +317,16 @@ impl Fault for ContainerFault {
     }
 
     fn bites(&self) -> Bites {
-        let (bites, counter) = {
+        let (bites, since) = {
             let state = self.0.state();
-            (state.bites, state.counter)
+            (state.bites, state.counter.as_ref().and_then(Counter::since).unwrap_or(0))
         };
         let unit = match self.0.verb {
             Verb::Cpu(_) => "periods throttled",
             Verb::Memory(_) => "times the limit was met",
             Verb::Network => "disconnections proven",
         };
-        Bites::new(bites + self.0.since(counter), unit)
+        Bites::new(bites + since, unit)
     }
 }
 

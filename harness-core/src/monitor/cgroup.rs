@@ -73,33 +73,55 @@ pub(crate) enum Met {
     Memory,
 }
 
-/// How often the group of this process met a limit since it exists.
+/// Counts how often a group met a limit. The group is found once: a process that is ending belongs to none any more, or to the root,
+/// while its own still counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg(feature = "fault")]
-pub(crate) fn times_met(process: ProcessId, limit: Met) -> CoreResult<u64> {
-    met(Path::new("/sys/fs/cgroup"), &text(format!("/proc/{}/cgroup", process.pid))?, limit)
+pub(crate) struct Meter {
+    dir: std::path::PathBuf,
+    limit: Met,
+    is_unified: bool,
 }
 
 #[cfg(feature = "fault")]
-fn met(root: &Path, groups: &str, limit: Met) -> CoreResult<u64> {
-    let controller = if limit == Met::Cpu { "cpu" } else { "memory" };
-    let lines: Vec<Vec<&str>> = groups.lines().map(|line| line.splitn(3, ':').collect()).collect();
-    let path = |is: &dyn Fn(&str) -> bool| {
-        lines.iter().find(|line| line.len() == 3 && is(line[1])).map(|line| line[2].trim_start_matches('/'))
-    };
-    let v1 =
-        path(&|names| names.split(',').any(|name| name == controller)).map(|path| root.join(controller).join(path));
-    let unified = || path(&str::is_empty).map(|path| root.join(path)).ok_or_else(|| missing(controller));
-    match (v1, limit) {
-        (Some(dir), Met::Cpu) => counted(&dir.join("cpu.stat"), "nr_throttled ", controller),
-        (None, Met::Cpu) => counted(&unified()?.join("cpu.stat"), "nr_throttled ", controller),
-        (Some(dir), Met::Memory) => {
-            let kills = counted(&dir.join("memory.oom_control"), "oom_kill ", controller).unwrap_or(0);
-            number(&dir.join("memory.failcnt")).map(|count| count as u64 + kills)
+impl Meter {
+    /// The meter of the group that this process is in now.
+    pub(crate) fn of(process: ProcessId, limit: Met) -> CoreResult<Self> {
+        Self::within(Path::new("/sys/fs/cgroup"), &text(format!("/proc/{}/cgroup", process.pid))?, limit)
+    }
+
+    fn within(root: &Path, groups: &str, limit: Met) -> CoreResult<Self> {
+        let controller = limit.controller();
+        let lines: Vec<Vec<&str>> = groups.lines().map(|line| line.splitn(3, ':').collect()).collect();
+        let path = |is: &dyn Fn(&str) -> bool| {
+            lines.iter().find(|line| line.len() == 3 && is(line[1])).map(|line| line[2].trim_start_matches('/'))
+        };
+        if let Some(own) = path(&|names| names.split(',').any(|name| name == controller)) {
+            return Ok(Self { dir: root.join(controller).join(own), limit, is_unified: false });
         }
-        (None, Met::Memory) => {
-            let events = unified()?.join("memory.events");
-            Ok(counted(&events, "max ", controller)? + counted(&events, "oom_kill ", controller).unwrap_or(0))
+        let unified = path(&str::is_empty).ok_or_else(|| missing(controller))?;
+        Ok(Self { dir: root.join(unified), limit, is_unified: true })
+    }
+
+    /// How often since the group exists; an error once it is gone.
+    pub(crate) fn count(&self) -> CoreResult<u64> {
+        let controller = self.limit.controller();
+        let of = |file: &str, word: &str| counted(&self.dir.join(file), word, controller);
+        match (self.limit, self.is_unified) {
+            (Met::Cpu, _) => of("cpu.stat", "nr_throttled "),
+            (Met::Memory, false) => {
+                let kills = of("memory.oom_control", "oom_kill ").unwrap_or(0);
+                number(&self.dir.join("memory.failcnt")).map(|count| count as u64 + kills)
+            }
+            (Met::Memory, true) => Ok(of("memory.events", "max ")? + of("memory.events", "oom_kill ").unwrap_or(0)),
         }
+    }
+}
+
+#[cfg(feature = "fault")]
+impl Met {
+    fn controller(self) -> &'static str {
+        if self == Self::Cpu { "cpu" } else { "memory" }
     }
 }
 
@@ -180,21 +202,28 @@ mod tests {
     #[cfg(feature = "fault")]
     #[test]
     fn times_a_limit_was_met_are_read_from_both_versions() {
-        use super::{Met, met};
+        use super::{Met, Meter};
         let dir = tempfile::tempdir().unwrap();
+        let met = |groups: &str, limit: Met| Meter::within(dir.path(), groups, limit)?.count();
         file(dir.path(), "cpu/a/cpu.stat", "nr_periods 9\nnr_throttled 7\n");
         file(dir.path(), "memory/a/memory.failcnt", "5\n");
         file(dir.path(), "memory/a/memory.oom_control", "under_oom 0\noom_kill 1\n");
         let groups = "4:memory:/a\n1:cpu:/a\n0::/a\n";
-        assert_eq!(met(dir.path(), groups, Met::Cpu).unwrap(), 7);
-        assert_eq!(met(dir.path(), groups, Met::Memory).unwrap(), 6);
+        assert_eq!(met(groups, Met::Cpu).unwrap(), 7);
+        assert_eq!(met(groups, Met::Memory).unwrap(), 6);
         file(dir.path(), "b/cpu.stat", "usage_usec 1\nnr_throttled 3\n");
         file(dir.path(), "b/memory.events", "low 0\nmax 2\noom_kill 1\n");
-        assert_eq!(met(dir.path(), "0::/b\n", Met::Cpu).unwrap(), 3);
-        assert_eq!(met(dir.path(), "0::/b\n", Met::Memory).unwrap(), 3);
-        assert_eq!(met(dir.path(), "0::/nowhere\n", Met::Cpu).unwrap_err().kind(), ErrorKind::Io);
+        assert_eq!(met("0::/b\n", Met::Cpu).unwrap(), 3);
+        assert_eq!(met("0::/b\n", Met::Memory).unwrap(), 3);
+        assert_eq!(met("0::/nowhere\n", Met::Cpu).unwrap_err().kind(), ErrorKind::Io);
         file(dir.path(), "c/cpu.stat", "usage_usec 1\n");
-        assert_eq!(met(dir.path(), "0::/c\n", Met::Cpu).unwrap_err().kind(), ErrorKind::Environment);
+        assert_eq!(met("0::/c\n", Met::Cpu).unwrap_err().kind(), ErrorKind::Environment);
+        // Whoever ends is in the root group; the meter stays with the one it was made for, until that is gone.
+        let own = Meter::within(dir.path(), "0::/b\n", Met::Memory).unwrap();
+        assert_ne!(Meter::within(dir.path(), "0::/\n", Met::Memory).unwrap(), own);
+        assert_eq!(own.count().unwrap(), 3);
+        std::fs::remove_dir_all(dir.path().join("b")).unwrap();
+        assert_eq!(own.count().unwrap_err().kind(), ErrorKind::Io, "gone is not nought");
     }
 
     #[test]
