@@ -1,10 +1,14 @@
 //! The roll-out as verified steps over two releases of the service: shares first, then real instances on one database.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use harness_core::changeover::{Router, Stage, SwitchProbe};
 use harness_core::client::Http;
-use harness_core::scope::TestScope;
+use harness_core::scope::{Census, TestScope};
 use harness_core::service::{Backend, Exec, Service, ServiceSpec};
 use harness_core::slo::{Measured, Threshold};
-use harness_core::wait::Progress;
+use harness_core::wait::{Progress, pause};
 use harness_core::{CoreResult, Outcome};
 use harness_db::{OwnOptions, OwnPostgres, OwnRedis, RedisOptions};
 use pattern_service::rollout::{Refused, STEPS, Split};
@@ -67,7 +71,7 @@ fn outsiders_stay_with_the_old_release_until_the_flag_is_open() {
 /// A release that runs.
 struct Release {
     http: Http,
-    _service: Service,
+    service: Service,
 }
 
 /// The servers that both releases use.
@@ -102,7 +106,7 @@ impl Servers {
             })
             .start(scope)
             .await?;
-        Ok(Release { http: Http::new(format!("http://{}", service.address()))?, _service: service })
+        Ok(Release { http: Http::new(format!("http://{}", service.address()))?, service })
     }
 }
 
@@ -190,6 +194,77 @@ async fn roll_out_goes_step_by_step_and_back_in_one() -> harness_core::Result {
         "what the new one wrote the old one reads"
     );
     drop(servers.postgres);
+    scope.shutdown().await?;
+    Ok(())
+}
+
+/// Callers of the probe, one request of each in turn.
+const CALLERS: u64 = 150;
+const EVERY: Duration = Duration::from_millis(4);
+/// Each caller comes about twice in a stage.
+const STAGE: Duration = Duration::from_millis(1_200);
+/// Who was sent before a change is routed by then, and may be served by either release.
+const UNDER_WAY: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The caller whom a request line names.
+fn caller(bytes: &[u8]) -> Option<u64> {
+    let text = String::from_utf8_lossy(bytes);
+    let (number, _) = text.split_once("caller=")?.1.split_once(' ')?;
+    number.parse().ok()
+}
+
+/// Which release answers a caller who connects anew.
+async fn answered_by(at: SocketAddr, caller: u64) -> Result<String, String> {
+    let asked = async {
+        let answer = Http::new(format!("http://{at}"))?.get("/version").query("caller", &caller.to_string()).await?;
+        answer.expect_status(200)?.at::<String>("/version")
+    };
+    asked.await.map_err(|error| error.to_string())
+}
+
+/// Real traffic while its share moves from one release to the other and back: nobody is dropped, everybody stays where the
+/// share puts them, and going back is complete. Then the new release dies under traffic, and what it dropped is named.
+#[tokio::test]
+async fn traffic_moves_between_releases_and_no_request_is_lost() -> harness_core::Result {
+    let scope = TestScope::current();
+    scope.census(Census::new()).await?; // with all its connections, two processes, a switch and two servers it leaves nothing
+    let servers = Servers::start(&scope).await?;
+    let (old, new) = (servers.release(&scope, "2.1.0", "").await?, servers.release(&scope, "2.2.0", "").await?);
+    let router = Router::start(old.service.address(), new.service.address(), caller)?;
+    let at = router.address();
+    let probe = SwitchProbe::start(EVERY, CALLERS, move |caller| answered_by(at, caller));
+    pause(UNDER_WAY).await;
+    let mut stages = Vec::new();
+    for share in STEPS {
+        router.set_share(u32::from(share));
+        let from = probe.now() + UNDER_WAY;
+        pause(UNDER_WAY + STAGE).await;
+        stages.push(Stage::new(from, probe.now(), u32::from(share)));
+        pause(UNDER_WAY).await;
+    }
+    router.set_share(0);
+    let back = probe.now();
+    pause(2 * UNDER_WAY).await;
+    let switch = probe.stop(PATIENCE).await;
+    for said in [
+        switch.drops(PATIENCE),
+        switch.shares("2.2.0", &stages),
+        switch.sticks("2.2.0", &stages),
+        switch.rolled_back("2.1.0", back, UNDER_WAY),
+    ] {
+        assert!(said.is_pass(), "{said}; {router:?}");
+    }
+    let jumped: Vec<Stage> = stages.iter().map(|stage| Stage::new(stage.from, stage.until, 100)).collect();
+    assert!(switch.shares("2.2.0", &jumped).is_fail(), "an all-at-once jump would be seen");
+    let probe = SwitchProbe::start(EVERY, CALLERS, move |caller| answered_by(at, caller));
+    router.set_share(50);
+    pause(UNDER_WAY).await;
+    new.service.kill().await?;
+    pause(UNDER_WAY).await;
+    let dropped = probe.stop(PATIENCE).await.drops(PATIENCE);
+    assert!(dropped.is_fail() && router.unreachable() > 0, "{dropped}; {router:?}");
+    drop((servers, old, new, router));
     scope.shutdown().await?;
     Ok(())
 }
