@@ -217,6 +217,25 @@ mod tests {
     }
 
     #[test]
+    fn each_type_takes_its_own_values_and_no_others() {
+        let values = [json!(null), json!(true), json!(1.5), json!(2), json!("a"), json!([]), json!({})];
+        let types = [
+            ("null", &[0][..]),
+            ("boolean", &[1]),
+            ("number", &[2, 3]),
+            ("integer", &[3]),
+            ("string", &[4]),
+            ("array", &[5]),
+            ("object", &[6]),
+        ];
+        for (name, own) in types {
+            let schema = schema(&json!({"type": name}));
+            let taken: Vec<usize> = (0..values.len()).filter(|at| schema.check(&values[*at]).is_empty()).collect();
+            assert_eq!(taken, own, "{name}");
+        }
+    }
+
+    #[test]
     fn a_keyword_that_is_not_supported_is_refused_and_not_ignored() {
         for bad in [json!({"oneOf": []}), json!({"properties": {"a": {"pattern": "x"}}}), json!({"type": 1}), json!([])]
         {

@@ -434,3 +434,39 @@ pub fn claim(plan: &mut Plan) {
     plan.makespan = Some(finish.unwrap_or_else(|| critical.makespan()));
     plan.width = subject.ancestors().map(|ancestors| crate::plan::width(ancestors, view.len()) as i64);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{PlanConfig, Topology, plan};
+    use crate::generate::Random;
+
+    #[test]
+    fn agents_take_turns() {
+        for seed in 0..20 {
+            let made = plan(&PlanConfig::default().steps(12..=12).agents(5).shuffled(false), &mut Random::new(seed));
+            let agents: Vec<_> = made.steps.iter().map(|step| step.agent.clone().unwrap()).collect();
+            assert_eq!(agents[..5].iter().collect::<BTreeSet<_>>().len(), 5, "{agents:?}");
+            assert!((5..12).all(|at| agents[at] == agents[at - 5]), "{agents:?}");
+        }
+    }
+
+    #[test]
+    fn topologies_are_what_they_are_called() {
+        let counts = |topology: Topology, steps: usize| {
+            let config = PlanConfig::default().steps(steps..=steps).topology(topology);
+            let made = plan(&config, &mut Random::new(3));
+            let mut waits: Vec<usize> = made.steps.iter().map(|step| step.after.len()).collect();
+            waits.sort_unstable();
+            waits
+        };
+        assert_eq!(counts(Topology::Chain, 5), [0, 1, 1, 1, 1]);
+        assert_eq!(counts(Topology::ForkJoin, 6), [0, 1, 1, 1, 1, 4]);
+        assert_eq!(counts(Topology::ForkJoin, 2), [0, 1]);
+        for topology in [Topology::Layered, Topology::SeriesParallel, Topology::Random] {
+            let waits = counts(topology, 9);
+            assert!(waits[0] == 0 && waits.iter().sum::<usize>() >= 6, "{topology:?}: {waits:?}");
+        }
+    }
+}

@@ -96,6 +96,15 @@ fn each_broken_breaker_deviates_where_it_shows() {
 }
 
 #[test]
+fn successes_alone_open_no_breaker_however_touchy() {
+    let touchy = Breaker::rate(0, 4, 2, ms(100));
+    let good = [(0, Admitted(1)), (1, Succeeded(1)), (2, Admitted(2)), (3, Succeeded(2)), (4, Admitted(3))];
+    assert_eq!(deviation(&touchy, &good), None);
+    let failed = [&good[..], &[(5, Failed(3)), (6, Admitted(4))]].concat();
+    assert_eq!(deviation(&touchy, &failed), Some(6), "the first failure does");
+}
+
+#[test]
 fn a_breaker_that_hangs_on_a_lost_probe_is_wedged() {
     let breaker = breaker().permits(1).probe_limit(ms(30));
     let hung = opened(&[(107, Admitted(5)), (137, Rejected), (138, Rejected)]);

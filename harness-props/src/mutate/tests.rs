@@ -1,6 +1,6 @@
 //! The kill matrix of our own rules, and valid plans by the thousand.
 
-use super::{KillMatrix, Row, break_rule, drills, migrations, plans, series, slates, timelines};
+use super::{KillMatrix, Mutator, Row, break_rule, drills, migrations, plans, series, slates, timelines};
 use crate::contract;
 use crate::generate::{PlanConfig, Random, SlateConfig, drill, migration, plan, slate, timeline};
 use crate::plan::{PlanValidator, rules};
@@ -99,13 +99,9 @@ fn the_catalogue_has_111_rules() {
     assert_eq!(all, [67, 29, 4, 4, 3, 4]);
 }
 
-fn proven<S: Subject + Clone>(
-    rules: &[Rule<S>],
-    mutators: Vec<super::Mutator<S>>,
-    draw: impl Fn(&mut Random) -> S + 'static,
-) {
+fn proven<S: Subject + Clone>(rules: &[Rule<S>], mutators: Vec<Mutator<S>>, draw: impl Fn(&mut Random) -> S + 'static) {
     let codes: Vec<&str> = rules.iter().map(Rule::code).collect();
-    assert_eq!(codes, mutators.iter().map(super::Mutator::code).collect::<Vec<_>>());
+    assert_eq!(codes, mutators.iter().map(Mutator::code).collect::<Vec<_>>());
     let validator = Validator::new(rules.to_vec());
     let matrix =
         KillMatrix::new(rounds(), 15).subjects(draw).mutators(mutators).judge(|one| validator.check(one).codes(""));
@@ -178,4 +174,27 @@ fn rule_is_proven_only_by_all_mutants_that_were_asked_for() {
     {
         assert!(!short.is_killed(), "{short:?}");
     }
+}
+
+#[test]
+fn a_mutator_that_never_applies_proves_nothing_and_one_that_often_does_not_gets_there() {
+    let never = Mutator::new("X001", |_: &mut i64, _: &mut Random| None);
+    let seldom = Mutator::new("X002", |subject: &mut i64, _: &mut Random| {
+        (*subject % 7 == 0).then(|| {
+            *subject = -1;
+            "/number".to_owned()
+        })
+    });
+    let judge = |subject: &i64| if *subject < 0 { vec![("X002".to_owned(), "/number".to_owned())] } else { Vec::new() };
+    let matrix =
+        KillMatrix::new(5, 16).subjects(|random| random.between(0, 999)).mutators([never, seldom.clone()]).judge(judge);
+    assert_eq!(matrix.survivors(), ["X001"]);
+    assert_eq!(matrix.row("X001").map(|row| (row.wanted, row.mutants)), Some((5, 0)));
+    assert_eq!(matrix.row("X002").map(|row| (row.mutants, row.caught, row.exact)), Some((5, 5, 5)));
+    let expected =
+        "1 of 2 rules proven; 0 of 5 valid subjects accused\n  X001: 0 of 5 mutants, 0 caught, 0 attributed right\n";
+    assert_eq!(matrix.to_string(), expected);
+    assert!(!matrix.is_complete() && !KillMatrix::<i64>::new(5, 1).judge(judge).is_complete(), "nothing is no proof");
+    let touchy = KillMatrix::new(5, 16).subjects(|_| 7).mutator(seldom).accepts(|_| false);
+    assert_eq!((touchy.false_alarms, touchy.is_complete(), touchy.survivors().len()), (5, false, 0));
 }

@@ -49,6 +49,16 @@ fn a_cycle_of_a_million_steps_is_named() {
 
 /// OEIS A003024: labelled acyclic digraphs. All of five vertices in full form.
 #[test]
+fn a_cycle_of_a_dozen_is_told_whole_and_a_longer_one_shortened() {
+    let told = |steps: u64| {
+        let report = PlanValidator::standard().check_view(chain(steps, true));
+        report.violations.iter().find(|violation| violation.rule == "P009").unwrap().message.clone()
+    };
+    assert!(told(12).matches(" -> ").count() == 12 && !told(12).contains("more"), "{}", told(12));
+    assert!(told(13).matches(" -> ").count() == 13 && told(13).contains(" -> (1 more) -> "), "{}", told(13));
+}
+
+#[test]
 fn acyclic_digraphs_are_counted_exactly() {
     let accepted = |vertices: usize, code: &str| {
         let rule = super::rules().into_iter().find(|rule| rule.code() == code).unwrap();
@@ -106,6 +116,23 @@ fn bad_input_is_reported_and_never_panics() {
         "resources":[{"id":"r","capacity":1,"renewable":true}],"deadline":-9223372036854775808,"margin":9223372036854775807,"makespan":0,
         "recovery_window":0,"max_parallel":-1,"exclusions":[{"one":"a","other":"b","setup":9223372036854775807}]}"#;
     assert!(codes(wild).contains(&"P027".to_owned()));
+}
+
+#[test]
+fn times_are_whole_up_to_what_can_be_told_apart() {
+    let refused = |ticks: Ticks| matches!(ticks, Ticks::Refused(_));
+    assert!(refused(i64::MIN.into()) && refused((i64::MIN + 1).into()));
+    assert_eq!(
+        (Ticks::from(i64::MIN + 2), Ticks::from(i64::MAX)),
+        (Ticks::Whole(i64::MIN + 2), Ticks::Whole(i64::MAX))
+    );
+    let most = 9_007_199_254_740_992.0;
+    assert_eq!((Ticks::from(most), Ticks::from(-most)), (Ticks::Whole(1 << 53), Ticks::Whole(-1 << 53)));
+    for float in [most + 2.0, -most - 2.0, 1.5, f64::NAN, f64::INFINITY] {
+        assert!(refused(float.into()), "{float}");
+    }
+    assert_eq!(Ticks::from(std::time::Duration::from_micros(2_999)), Ticks::Whole(2));
+    assert!(refused(std::time::Duration::MAX.into()));
 }
 
 #[test]
@@ -275,6 +302,23 @@ fn short_times_are_the_long_ones_on_a_smaller_scale() {
             let long = [many.early_start, many.early_finish, many.late_start, many.total_float, many.free_float];
             assert_eq!(scaled.map(|ticks| ticks * SCALE), long, "seed {seed}, step {at}");
         }
+    }
+}
+
+#[test]
+fn times_that_just_fit_and_those_that_just_do_not_are_told_exactly() {
+    const MOST: i64 = u32::MAX as i64;
+    for (durations, is_short) in
+        [([MOST - 1, 0], true), ([MOST, 0], false), ([1, MOST - 2], true), ([1, MOST - 1], false), ([-1, 1], false)]
+    {
+        let lens = PlanLens::new(|durations: &[i64; 2]| durations.len())
+            .id(|_, at| at as u64)
+            .after(|_, at| if at == 0 { vec![] } else { vec![0_u64] })
+            .duration(|durations, at| Some(durations[at]));
+        let subject = Subject::new(lens.view(&durations).unwrap(), Policy::default());
+        assert_eq!(subject.view().has_short_ticks(), is_short, "{durations:?}");
+        let critical = subject.critical().map(|critical| critical.makespan());
+        assert_eq!(critical.ok(), (durations[0] >= 0).then(|| durations.iter().sum()), "{durations:?}");
     }
 }
 

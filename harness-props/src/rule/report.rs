@@ -163,3 +163,71 @@ impl fmt::Display for Report {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::{Report, Skipped, Violation};
+    use crate::rule::Severity;
+
+    fn violation(rule: &str, severity: Severity, path: &str, message: &str) -> Violation {
+        let (rule, path, message) = (rule.to_owned(), path.to_owned(), message.to_owned());
+        Violation { rule, severity, path, message, witness: Value::Null, implied_by: None }
+    }
+
+    fn report() -> Report {
+        let skipped = |rule: &str, why: &str| Skipped { rule: rule.to_owned(), why: why.to_owned() };
+        Report {
+            violations: vec![
+                violation("P009", Severity::Error, "", "there is a cycle"),
+                violation("P020", Severity::Warning, "/steps/1", "it is long"),
+                violation("P021", Severity::Info, "/steps/2", "it is short"),
+            ],
+            implied: vec![violation("P009", Severity::Error, "/steps/0", "it is on the cycle")],
+            skipped: vec![skipped("P040", "needs `resources`, which is not supplied"), skipped("P041", "switched off")],
+            ran: ["P009", "P020", "P021"].map(str::to_owned).into(),
+            totals: [("P009", 2), ("P020", 7), ("P021", 1)].map(|(rule, total)| (rule.to_owned(), total)).into(),
+            required: ["P020".to_owned()].into(),
+        }
+    }
+
+    #[test]
+    fn people_read_what_is_wrong_what_is_not_listed_and_what_did_not_run() {
+        let expected = "\
+1 errors, 1 warnings; 3 rules ran, 2 skipped
+  error   P009 (whole)
+          there is a cycle
+  warning P020 /steps/1
+          it is long
+  info    P021 /steps/2
+          it is short
+  P020: 1 of 7 listed
+  1 more follow from these
+  skipped P040 needs `resources`, which is not supplied
+";
+        assert_eq!(report().to_string(), expected);
+        let clean = Report { ran: vec!["P009".to_owned()], ..Report::default() };
+        assert_eq!(clean.to_string(), "0 errors, 0 warnings; 1 rules ran, 0 skipped\n");
+    }
+
+    #[test]
+    fn the_outcome_is_the_worst_that_was_found_and_no_evidence_where_nothing_looked() {
+        let mut report = report();
+        assert_eq!(report.outcome().to_string(), "fail: P009 : there is a cycle");
+        report.violations.push(violation("P010", Severity::Error, "/steps/3", "it is missing"));
+        assert_eq!(report.outcome().detail(), "P009 : there is a cycle (and 1 more)");
+        assert!(!report.is_valid() && !report.is_clean());
+        report.violations.retain(|violation| violation.severity != Severity::Error);
+        assert_eq!(report.outcome().detail(), "P020 /steps/1: it is long");
+        assert!(matches!(report.outcome(), crate::Outcome::Degraded { .. }) && report.is_valid() && !report.is_clean());
+        report.violations.retain(|violation| violation.severity == Severity::Info);
+        assert!(report.outcome().is_pass());
+        report.required.insert("P041".to_owned());
+        assert_eq!(report.outcome().detail(), "P041 had to run but was skipped: switched off");
+        report.required = ["P999".to_owned()].into();
+        assert_eq!(report.outcome().detail(), "P999 had to run but was skipped: not a rule of this validator");
+        report.ran.clear();
+        assert!(report.outcome().is_no_evidence() && !report.is_valid() && !report.is_clean());
+    }
+}

@@ -1,6 +1,6 @@
 //! Shrinking reaches the true minimum, within its budget.
 
-use super::{plan, same_rules};
+use super::{candidates, plan, same_rules, within};
 use crate::generate::{PlanConfig, Random};
 use crate::mutate::{break_rule, plans};
 use crate::plan::{Id, Plan, PlanModel, PlanValidator, Policy, Step, Subject};
@@ -46,6 +46,16 @@ fn cycles_shrink_to_the_true_minimum() {
 }
 
 #[test]
+fn a_plan_is_minimal_when_the_budget_was_enough_and_not_when_it_ended_first() {
+    let mut random = Random::new(33);
+    let failing = std::iter::repeat_with(|| raw(&mut random)).find(|plan| tangled(plan, 2)).unwrap();
+    let enough = plan(&failing, |plan| tangled(plan, 2));
+    assert!(enough.is_minimal && enough.calls > 3, "{} calls", enough.calls);
+    let cut = within(&failing, 3, |plan| tangled(plan, 2));
+    assert!(!cut.is_minimal && cut.calls == 3 && tangled(&cut.plan, 2), "{} calls", cut.calls);
+}
+
+#[test]
 fn every_counterexample_shrinks_to_four_steps_at_most() {
     let mut random = Random::new(21);
     let config = PlanConfig::default().steps(3..=10);
@@ -68,6 +78,21 @@ fn every_counterexample_shrinks_to_four_steps_at_most() {
             );
         }
     }
+}
+
+#[test]
+fn candidates_leave_out_halves_and_then_each_step_and_dependency() {
+    let mut whole = raw(&mut Random::new(7));
+    whole.steps.truncate(4);
+    whole.steps.iter_mut().for_each(|step| step.after.clear());
+    whole.steps[3].after = vec![Id::Number(0).into(), Id::Number(1).into()];
+    let ids = |plan: &Plan| plan.steps.iter().map(|step| step.id.to_string()).collect::<Vec<_>>().join("");
+    let all = candidates(&whole);
+    let first: Vec<String> = all.iter().take(7).map(ids).collect();
+    assert_eq!(first, ["", "23", "01", "123", "023", "013", "012"]);
+    let lean = |plan: &&Plan| plan.steps.len() == 4 && plan.steps[3].after.len() == 1;
+    assert_eq!(all.iter().filter(lean).count(), 2, "without the one dependency and without the other");
+    assert!(all.iter().all(|smaller| super::size(smaller) < super::size(&whole)));
 }
 
 #[test]

@@ -391,6 +391,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_taken_out_of_a_slate_leaves_no_gap_and_no_trace() {
+        let config = SlateConfig::default().solutions(4..=4).plans(false);
+        let whole = slate(&config, &mut Random::new(54));
+        let all = whole.smaller();
+        let fewer: Vec<&Slate> = all.iter().filter(|slate| slate.solutions.len() == 3).collect();
+        assert_eq!(fewer.len(), 4, "without each of the four");
+        for slate in fewer {
+            let mut ranks: Vec<i64> = slate.solutions.iter().filter_map(|one| one.rank).collect();
+            ranks.sort_unstable();
+            assert_eq!(ranks, [1, 2, 3]);
+        }
+        let gone = |slate: &&Slate| slate.objectives.len() + 1 == whole.objectives.len();
+        assert_eq!(all.iter().filter(gone).count(), whole.objectives.len());
+        for slate in all.iter().filter(gone) {
+            let named: BTreeSet<&String> = slate.solutions.iter().flat_map(|one| one.scores.keys()).collect();
+            let kept: BTreeSet<&String> = slate.objectives.iter().map(|objective| &objective.name).collect();
+            assert_eq!(named, kept);
+        }
+    }
+
+    #[test]
     fn a_plan_within_a_slate_shrinks_too() {
         let config = SlateConfig::default().solutions(1..=1);
         let validator = SlateValidator::standard();

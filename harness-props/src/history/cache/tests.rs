@@ -51,6 +51,19 @@ fn coherent_history_passes_and_states_its_coverage() {
     assert_eq!((verdict.past_bound, verdict.untested.len()), (3, 0));
 }
 
+#[test]
+fn reads_that_could_have_shown_a_missed_own_write_or_a_step_back_are_counted() {
+    let (before, mut more) = (coherent().judge(BOUND), coherent());
+    more.read(Read::of("new", "k", 2, ms(300), ms(301)).by("a"));
+    let own = more.clone().judge(BOUND);
+    assert_eq!((own.own_reads, own.repeated), (before.own_reads + 1, before.repeated));
+    more.read(Read::of("new", "k", 2, ms(310), ms(311)));
+    let again = more.judge(BOUND);
+    assert_eq!((again.own_reads, again.repeated), (own.own_reads, own.repeated + 1));
+    let told = format!("{} of own writes, {} repeated", again.own_reads, again.repeated);
+    assert!(again.coverage().ends_with(&told), "{}", again.coverage());
+}
+
 /// A violation to plant.
 type Plant = fn(&mut CacheHistory);
 

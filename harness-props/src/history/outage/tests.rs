@@ -62,6 +62,21 @@ fn figures_of_a_good_outage_are_exact() {
 }
 
 #[test]
+fn a_steady_time_has_to_be_watched_to_its_end() {
+    let steady = |ended: Duration| judge(|timeline| timeline.ended = ended).figures.steady;
+    // It begins at 2,290 ms, and a window has 500.
+    assert_eq!(steady(ms(2_790)), Some(ms(280)));
+    assert_eq!((steady(ms(2_790) - Duration::from_nanos(1)), steady(ms(2_700))), (None, None));
+}
+
+#[test]
+fn a_backlog_read_in_the_moment_of_healing_is_one_read_after_it() {
+    let drained = |readings: usize| judge(|timeline| timeline.backlog.truncate(readings)).drained;
+    assert!(drained(201).is_no_evidence(), "the last one at 2,000 ms");
+    assert!(drained(202).is_fail(), "at 2,010 ms, when it was healed, 50 are waiting");
+}
+
+#[test]
 fn each_defect_turns_exactly_its_question_red() {
     type Defect = Box<dyn FnOnce(&mut OutageTimeline)>;
     let at = |ms: u64| (ms / 10) as usize;

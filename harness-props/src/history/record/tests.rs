@@ -6,10 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::{End, History, HistoryError, Recorder};
+use serde_json::{Value, json};
+
+use super::{End, History, HistoryError, Kind, Recorder, edn};
 use crate::history::queue::{self, Queue};
 use crate::history::register::{Call, Register, Reply};
 use crate::history::transactions::{ListAppend, RwRegister, Step};
+use crate::history::{bank, counter, set};
 
 fn sample() -> History<Register> {
     let mut history = History::new();
@@ -180,4 +183,54 @@ fn the_journal_holds_every_event_as_it_happens() {
     let read = History::<Register>::from_json(&lines.lock().unwrap()).unwrap();
     assert_eq!(read.operations()[1].end, End::Info);
     assert_eq!(read.operations()[0].ended.nanos, 3_000);
+}
+
+#[test]
+fn only_what_begins_a_micro_operation_becomes_a_keyword() {
+    let spelt = |value: Value| {
+        let mut text = String::new();
+        edn::write(&value, &mut text);
+        text
+    };
+    assert_eq!(spelt(json!(["r", "x", null])), "[:r \"x\" nil]");
+    assert_eq!(spelt(json!(["x", "r", "w"])), "[\"x\" \"r\" \"w\"]", "no operation is called x, and keys are text");
+    assert_eq!(spelt(json!(["r", "x"])), "[\"r\" \"x\"]", "a pair is no operation");
+    assert_eq!(spelt(json!({"1": true, "a": [2]})), "{1 true, :a [2]}");
+}
+
+/// Every answer to every call; those at the same place belong together.
+fn only_own_answers_fit<K: Kind>(calls: &[K::Call], replies: &[K::Reply]) {
+    for (at, call) in calls.iter().enumerate() {
+        let fitting: Vec<usize> = (0..replies.len()).filter(|reply| K::fits(call, &replies[*reply])).collect();
+        assert_eq!(fitting, [at], "{call:?}");
+    }
+}
+
+#[test]
+fn an_answer_of_another_kind_of_call_fits_none() {
+    let transfer = bank::Call::Transfer { from: "a".into(), to: "b".into(), amount: 1 };
+    only_own_answers_fit::<bank::Bank>(
+        &[transfer, bank::Call::Read],
+        &[bank::Reply::Done, bank::Reply::balances([("a", 1)])],
+    );
+    only_own_answers_fit::<counter::Counter>(
+        &[counter::Call::Add(1), counter::Call::Read],
+        &[counter::Reply::Done, counter::Reply::Value(1)],
+    );
+    only_own_answers_fit::<Queue>(
+        &[queue::Call::Enqueue("a".into()), queue::Call::Dequeue, queue::Call::Drain],
+        &[queue::Reply::Done, queue::Reply::Element(None), queue::Reply::Elements(vec!["a".into()])],
+    );
+    only_own_answers_fit::<set::Set>(
+        &[set::Call::Add("a".into()), set::Call::Read],
+        &[set::Reply::Done, set::Reply::elements(["a"])],
+    );
+    only_own_answers_fit::<Register>(
+        &[Call::Write("a".into(), 1), Call::read("a")],
+        &[Reply::Done, Reply::Value(None)],
+    );
+    // As many lists, or values, as were read.
+    let transactions = [vec![Step::append("a", 1)], vec![Step::read("a")], vec![Step::read("a"), Step::read("b")]];
+    only_own_answers_fit::<ListAppend>(&transactions, &[vec![], vec![vec![1]], vec![vec![1], vec![]]]);
+    only_own_answers_fit::<RwRegister>(&transactions, &[vec![], vec![Some(1)], vec![None, Some(2)]]);
 }

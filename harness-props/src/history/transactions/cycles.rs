@@ -153,3 +153,32 @@ fn is_long_fork(cycle: &Cycle) -> bool {
     let kinds: Vec<u8> = cycle.iter().map(|(_, kind)| *kind).filter(|kind| *kind != THEN).collect();
     matches!(kinds[..], [WR, RW, WR, RW] | [RW, WR, RW, WR])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Cycle, RW, THEN, WR, is_long_fork, is_skew};
+
+    fn cycle(kinds: &[u8]) -> Cycle {
+        (0..).zip(kinds).map(|(node, kind)| (node, *kind)).collect()
+    }
+
+    #[test]
+    fn a_skew_has_two_anti_dependencies_in_a_row_around_the_ring() {
+        for kinds in [&[RW, RW][..], &[RW, WR, RW], &[WR, RW, RW], &[RW, THEN, RW], &[WR, RW, THEN, THEN, RW, WR]] {
+            assert!(is_skew(&cycle(kinds)), "{kinds:?}");
+        }
+        for kinds in [&[RW][..], &[WR, WR], &[RW, WR], &[WR, RW, WR], &[RW, WR, RW, WR], &[RW, THEN]] {
+            assert!(!is_skew(&cycle(kinds)), "{kinds:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_fork_takes_turns() {
+        for kinds in [&[WR, RW, WR, RW][..], &[RW, WR, RW, WR], &[RW, THEN, WR, RW, WR]] {
+            assert!(is_long_fork(&cycle(kinds)), "{kinds:?}");
+        }
+        for kinds in [&[RW, RW][..], &[RW, WR, WR, RW], &[WR, RW, WR, RW, WR], &[WR, RW]] {
+            assert!(!is_long_fork(&cycle(kinds)), "{kinds:?}");
+        }
+    }
+}

@@ -1,10 +1,58 @@
-//! What a session of the fixture server keeps, whichever crate serves it: values, and calls that are held.
+//! What the fixture server takes and keeps, whichever crate serves it: arguments, values, and calls that are held.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+
+/// A text, such as one to echo.
+#[derive(Deserialize, JsonSchema)]
+pub struct Text {
+    /// The text.
+    pub text: String,
+}
+
+/// The name of a value.
+#[derive(Deserialize, JsonSchema)]
+pub struct Key {
+    /// The name.
+    pub key: String,
+}
+
+/// A value by its name.
+#[derive(Deserialize, JsonSchema)]
+pub struct Pair {
+    /// The name.
+    pub key: String,
+    /// The value.
+    pub value: String,
+}
+
+/// A text to log at a level.
+#[derive(Deserialize, JsonSchema)]
+pub struct Logged {
+    /// The level.
+    pub level: String,
+    /// The text.
+    pub text: String,
+}
+
+/// The address of a resource.
+#[derive(Deserialize, JsonSchema)]
+pub struct Address {
+    /// The address.
+    pub uri: String,
+}
+
+/// The answer of `add`.
+#[derive(Serialize, JsonSchema)]
+pub struct Sum {
+    /// The sum.
+    pub sum: f64,
+}
 
 /// One session's memory; a clone is the same one.
 #[derive(Debug, Clone, Default)]

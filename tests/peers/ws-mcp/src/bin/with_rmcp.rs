@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use peers_ws_mcp::{Memory, PICTURE, asked};
+use peers_ws_mcp::{Address, Key, Logged, Memory, PICTURE, Pair, Sum, Text, asked};
 use rmcp::handler::server::router::prompt::PromptRouter;
 use rmcp::handler::server::router::tool::ToolRouter;
 use rmcp::handler::server::wrapper::Parameters;
@@ -27,41 +27,9 @@ use rmcp::{
     tool_handler, tool_router,
 };
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 const TEXT: &str = "fixture://text";
-
-#[derive(Deserialize, JsonSchema)]
-struct Text {
-    text: String,
-}
-
-#[derive(Deserialize, JsonSchema)]
-struct Key {
-    key: String,
-}
-
-#[derive(Deserialize, JsonSchema)]
-struct Pair {
-    key: String,
-    value: String,
-}
-
-#[derive(Deserialize, JsonSchema)]
-struct Logged {
-    level: String,
-    text: String,
-}
-
-#[derive(Deserialize, JsonSchema)]
-struct Address {
-    uri: String,
-}
-
-#[derive(Serialize, JsonSchema)]
-struct Sum {
-    sum: f64,
-}
 
 #[derive(Deserialize, JsonSchema)]
 struct Name {

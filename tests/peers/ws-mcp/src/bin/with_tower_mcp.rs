@@ -2,9 +2,7 @@
 
 use std::collections::HashMap;
 
-use peers_ws_mcp::{Memory, PICTURE, asked};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use peers_ws_mcp::{Address, Key, Logged, Memory, PICTURE, Pair, Sum, Text, asked};
 use tower_mcp::extract::{Context, Json};
 use tower_mcp::protocol::{CompleteParams, CompleteResult, LogLevel, LoggingMessageParams};
 use tower_mcp::transport::websocket::WebSocketTransport;
@@ -12,38 +10,6 @@ use tower_mcp::{
     BoxError, CallToolResult, GetPromptResult, HttpTransport, McpRouter, PromptBuilder, ResourceBuilder,
     StdioTransport, ToolBuilder,
 };
-
-#[derive(Deserialize, JsonSchema)]
-struct Text {
-    text: String,
-}
-
-#[derive(Deserialize, JsonSchema)]
-struct Key {
-    key: String,
-}
-
-#[derive(Deserialize, JsonSchema)]
-struct Pair {
-    key: String,
-    value: String,
-}
-
-#[derive(Deserialize, JsonSchema)]
-struct Logged {
-    level: String,
-    text: String,
-}
-
-#[derive(Deserialize, JsonSchema)]
-struct Address {
-    uri: String,
-}
-
-#[derive(Serialize, JsonSchema)]
-struct Sum {
-    sum: f64,
-}
 
 /// What this session keeps: the crate has a place for it.
 fn memory(context: &Context) -> Memory {
