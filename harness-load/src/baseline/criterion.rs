@@ -17,6 +17,7 @@ use harness_core::monitor::trend::median;
 use serde::Deserialize;
 
 use super::again::{Again, PART, once_more};
+use super::fingerprint::Fingerprint;
 use super::pace::{Pace, Pacing};
 use super::store::{Baseline, FEWEST_STORED, Runs, baseline, target_dir};
 use crate::compare::{Comparison, Judge, Verdict};
@@ -80,6 +81,9 @@ impl std::fmt::Debug for CriterionGate {
 /// (per bench 0.3 s to warm up, 0.6 s to measure and 20 samples, unless the arguments say otherwise), below
 /// `CRITERION_HOME`s of their own. Meanwhile a thread reads the pace of the machine (1 % of a core):
 /// what it lost since the baseline is taken off.
+///
+/// What two threads take to wake each other is part of what is measured, and on small or shared machines most of it. A bench
+/// that runs a service and its client on one thread measures their work alone, and finds far smaller changes.
 pub fn criterion(name: impl Into<String>) -> CriterionGate {
     // With these criterion runs nothing, or everything once.
     let measures = !std::env::args().any(|argument| ["--test", "--list"].contains(&argument.as_str()));
@@ -175,6 +179,8 @@ impl CriterionGate {
             Action::Either => self.baseline.load()?,
             Action::Save | Action::Leave => None,
         };
+        // Said before further processes run for nothing.
+        saved.as_ref().map_or(Ok(()), |saved| self.baseline.comparable(saved, &Fingerprint::here()))?;
         let limit = self.since.elapsed().unwrap_or_default() * PATIENCE + MINUTE;
         println!("baseline: the same benches in {} more processes", PROCESSES - processes.len());
         while processes.len() < PROCESSES {

@@ -264,15 +264,7 @@ impl Baseline {
         self.judge.check()?;
         runs.check(FEWEST_NEW)?;
         saved.runs.check(FEWEST_STORED)?;
-        let mut differences = saved.fingerprint.differences(here);
-        if saved.profile_hash != self.hash() {
-            differences.push(format!("profile: `{}` there, `{}` here", saved.profile, self.profile));
-        }
-        if !differences.is_empty() {
-            let error = self.error(ErrorKind::Refused, "is not of this machine, build and load");
-            let error = differences.into_iter().fold(error, Error::tried);
-            return Err(error.remedy("save a new one here, or run old and new interleaved"));
-        }
+        self.comparable(saved, here)?;
         let Some(drift) = pace.against(&saved.pace) else {
             return Err(self.error(ErrorKind::Config, "states no usable pace of its machine"));
         };
@@ -291,6 +283,20 @@ impl Baseline {
             rows.push(row(&self.judge, known.len(), name, old, new, drift));
         }
         Ok(Comparison::judged(rows, self.judge))
+    }
+
+    /// Whether new runs from here say anything about the stored ones.
+    pub(super) fn comparable(&self, saved: &Saved, here: &Fingerprint) -> CoreResult {
+        let mut differences = saved.fingerprint.differences(here);
+        if saved.profile_hash != self.hash() {
+            differences.push(format!("profile: `{}` there, `{}` here", saved.profile, self.profile));
+        }
+        if !differences.is_empty() {
+            let error = self.error(ErrorKind::Refused, "is not of this machine, build and load");
+            let error = differences.into_iter().fold(error, Error::tried);
+            return Err(error.remedy("save a new one here, or run old and new interleaved"));
+        }
+        Ok(())
     }
 
     pub(super) fn hash(&self) -> String {
