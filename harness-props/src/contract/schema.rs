@@ -32,6 +32,8 @@ pub struct Unmet {
     pub why: String,
 }
 
+/// The names of types (JSON Schema draft 2020-12, validation 6.1.1).
+const TYPES: [&str; 7] = ["null", "boolean", "number", "integer", "string", "array", "object"];
 /// How deep a schema or the part of a document it looks at may be nested.
 const DEPTH: usize = 64;
 
@@ -67,7 +69,12 @@ impl Schema {
             };
             match key.as_str() {
                 "title" | "description" | "examples" | "default" | "$schema" | "$id" | "$comment" | "deprecated" => {}
-                "type" => parsed.types = texts(value)?,
+                "type" => {
+                    parsed.types = texts(value)?;
+                    if let Some(unknown) = parsed.types.iter().find(|name| !TYPES.contains(&name.as_str())) {
+                        return Err(refused(format!("`{unknown}` is no type; there are {}", TYPES.join(", "))));
+                    }
+                }
                 "required" => parsed.required = texts(value)?.into_iter().collect(),
                 "properties" => {
                     for (name, schema) in value.as_object().ok_or_else(wrong)? {
@@ -140,10 +147,11 @@ impl Schema {
     }
 
     /// What a client that keeps this schema of a *request* would find broken under a newer one: fields newly
-    /// required, types or values no longer allowed, fields no longer allowed.
+    /// required; types, values or lengths no longer allowed; fields no longer allowed. A field that only the newer one knows
+    /// is a new one, and may be of any type as long as it is not required.
     #[must_use]
     pub fn refused_by(&self, newer: &Self) -> Vec<Unmet> {
-        let mut unmet = Vec::new();
+        let (mut unmet, anything) = (Vec::new(), Self::default());
         let mut open = vec![(String::new(), self, newer)];
         while let Some((path, old, new)) = open.pop() {
             let place = |name: &str| format!("{path}/{}", escaped(name));
@@ -151,8 +159,10 @@ impl Schema {
             for name in new.required.difference(&old.required) {
                 miss(place(name), "is newly required");
             }
-            if !new.types.is_empty() && (old.types.is_empty() || old.types.iter().any(|name| !new.types.contains(name)))
-            {
+            let takes = |name: &String| {
+                new.types.contains(name) || name == "integer" && new.types.iter().any(|new| new == "number")
+            };
+            if !new.types.is_empty() && (old.types.is_empty() || !old.types.iter().all(takes)) {
                 miss(path.clone(), "allows fewer types");
             }
             let fewer =
@@ -165,14 +175,22 @@ impl Schema {
             if above || below {
                 miss(path.clone(), "allows a smaller range");
             }
+            let longer = new.lengths.0.unwrap_or(0) > old.lengths.0.unwrap_or(0);
+            let shorter = new.lengths.1.is_some_and(|new| old.lengths.1.is_none_or(|old| new < old));
+            if longer || shorter {
+                miss(path.clone(), "allows fewer lengths");
+            }
             if new.closed {
                 let gone = old.properties.keys().filter(|name| !new.properties.contains_key(*name));
                 gone.for_each(|name| miss(place(name), "is no longer allowed"));
             }
+            if new.closed && !old.closed {
+                miss(path.clone(), "no longer allows other fields");
+            }
             let both = old.properties.iter().filter_map(|(name, old)| Some((name, old, new.properties.get(name)?)));
             open.extend(both.map(|(name, old, new)| (place(name), old, new)));
-            if let (Some(old), Some(new)) = (&old.items, &new.items) {
-                open.push((format!("{path}/items"), old, new));
+            if let Some(new) = &new.items {
+                open.push((format!("{path}/items"), old.items.as_deref().unwrap_or(&anything), new));
             }
         }
         unmet.sort_by(|one, other| (&one.path, &one.why).cmp(&(&other.path, &other.why)));
@@ -241,6 +259,8 @@ mod tests {
         {
             assert!(Schema::parse(&bad).is_err(), "{bad}");
         }
+        let misspelt = Schema::parse(&json!({"properties": {"a": {"type": ["null", "strng"]}}})).unwrap_err();
+        assert!(misspelt.to_string().contains("/a: `strng` is no type"), "{misspelt}");
         let mut deep = json!({});
         (0..100).for_each(|_| deep = json!({"items": deep}));
         assert!(Schema::parse(&deep).is_err());
@@ -265,6 +285,30 @@ mod tests {
             json!({"properties": {"a": {"type": "string"}, "b": {"enum": [1]}}}),
             &["/a allows fewer types", "/b allows fewer values"],
         );
+    }
+
+    #[test]
+    fn whole_numbers_are_numbers_and_lengths_and_items_count_too() {
+        let refused = |old: Value, new: Value| -> Vec<String> {
+            let found = schema(&old).refused_by(&schema(&new));
+            found.into_iter().map(|one| format!("{} {}", one.path, one.why)).collect()
+        };
+        assert!(refused(json!({"type": "integer"}), json!({"type": "number"})).is_empty());
+        assert_eq!(refused(json!({"type": "number"}), json!({"type": "integer"})), [" allows fewer types"]);
+        let list = |least: u64, most: u64| json!({"minItems": least, "maxItems": most});
+        assert!(refused(list(2, 5), list(2, 5)).is_empty() && refused(list(2, 5), list(1, 6)).is_empty());
+        assert!(refused(list(2, 5), json!({})).is_empty() && refused(json!({}), json!({"minItems": 0})).is_empty());
+        for smaller in [list(3, 5), list(2, 4)] {
+            assert_eq!(refused(list(2, 5), smaller), [" allows fewer lengths"]);
+        }
+        for newly in [json!({"minItems": 1}), json!({"maxItems": 9})] {
+            assert_eq!(refused(json!({}), newly), [" allows fewer lengths"]);
+        }
+        assert_eq!(refused(json!({}), json!({"items": {"type": "string"}})), ["/items allows fewer types"]);
+        assert!(refused(json!({"items": {"type": "string"}}), json!({})).is_empty());
+        let (open, closed) = (json!({}), json!({"additionalProperties": false}));
+        assert_eq!(refused(open.clone(), closed.clone()), [" no longer allows other fields"]);
+        assert!(refused(closed.clone(), open).is_empty() && refused(closed.clone(), closed).is_empty());
     }
 
     #[test]
