@@ -1,6 +1,6 @@
 //! What a control group uses, such as a container: memory, processor and the number of tasks (`cgroups(7)`, both versions).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::{Reading, Sampled, Sampler, text};
@@ -78,7 +78,7 @@ pub(crate) enum Met {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg(feature = "fault")]
 pub(crate) struct Meter {
-    dir: std::path::PathBuf,
+    dir: PathBuf,
     limit: Met,
     is_unified: bool,
 }
@@ -92,15 +92,11 @@ impl Meter {
 
     fn within(root: &Path, groups: &str, limit: Met) -> CoreResult<Self> {
         let controller = limit.controller();
-        let lines: Vec<Vec<&str>> = groups.lines().map(|line| line.splitn(3, ':').collect()).collect();
-        let path = |is: &dyn Fn(&str) -> bool| {
-            lines.iter().find(|line| line.len() == 3 && is(line[1])).map(|line| line[2].trim_start_matches('/'))
-        };
-        if let Some(own) = path(&|names| names.split(',').any(|name| name == controller)) {
-            return Ok(Self { dir: root.join(controller).join(own), limit, is_unified: false });
+        let groups = Groups { root, lines: groups };
+        match groups.of(controller) {
+            Some(dir) => Ok(Self { dir, limit, is_unified: false }),
+            None => Ok(Self { dir: groups.unified(controller)?, limit, is_unified: true }),
         }
-        let unified = path(&str::is_empty).ok_or_else(|| missing(controller))?;
-        Ok(Self { dir: root.join(unified), limit, is_unified: true })
     }
 
     /// How often since the group exists; an error once it is gone.
@@ -141,28 +137,19 @@ struct Seen {
 }
 
 impl Seen {
-    /// `groups` is what `/proc/<pid>/cgroup` says: lines of `number:controllers:path`.
+    /// `groups` is what `/proc/<pid>/cgroup` says.
     fn read(root: &Path, groups: &str) -> CoreResult<Self> {
-        let lines = || groups.lines().filter_map(|line| line.splitn(3, ':').collect::<Vec<_>>().try_into().ok());
-        let of = |controller: &str| {
-            lines().find_map(|[_, controllers, path]: [&str; 3]| {
-                controllers
-                    .split(',')
-                    .any(|known| known == controller)
-                    .then(|| root.join(controller).join(path.trim_start_matches('/')))
-            })
-        };
-        if let Some(memory) = of("memory") {
+        let groups = Groups { root, lines: groups };
+        if let Some(memory) = groups.of("memory") {
             // Version 1: a hierarchy for each controller.
-            let cpu = of("cpuacct").ok_or_else(|| missing("cpuacct"))?;
+            let cpu = groups.of("cpuacct").ok_or_else(|| missing("cpuacct"))?;
             return Ok(Self {
                 memory_bytes: number(&memory.join("memory.usage_in_bytes"))?,
                 cpu_s: number(&cpu.join("cpuacct.usage"))? / 1e9,
-                tasks: of("pids").and_then(|pids| number(&pids.join("pids.current")).ok()),
+                tasks: groups.of("pids").and_then(|pids| number(&pids.join("pids.current")).ok()),
             });
         }
-        let unified = lines().find_map(|[_, controllers, path]: [&str; 3]| controllers.is_empty().then_some(path));
-        let dir = root.join(unified.ok_or_else(|| missing("memory"))?.trim_start_matches('/'));
+        let dir = groups.unified("memory")?;
         let stat = text(dir.join("cpu.stat"))?;
         let usage =
             stat.lines().find_map(|line| line.strip_prefix("usage_usec ")).and_then(|n| n.trim().parse::<f64>().ok());
@@ -171,6 +158,34 @@ impl Seen {
             cpu_s: usage.ok_or_else(|| missing("cpu"))? / 1e6,
             tasks: number(&dir.join("pids.current")).ok(),
         })
+    }
+}
+
+/// Where the groups of a process lie: `lines` is what `/proc/<pid>/cgroup` says, lines of `number:controllers:path`.
+#[derive(Clone, Copy)]
+struct Groups<'a> {
+    root: &'a Path,
+    lines: &'a str,
+}
+
+impl<'a> Groups<'a> {
+    fn path(self, is: impl Fn(&str) -> bool) -> Option<&'a str> {
+        self.lines.lines().find_map(|line| {
+            let mut parts = line.splitn(3, ':').skip(1);
+            let (controllers, path) = (parts.next()?, parts.next()?);
+            is(controllers).then(|| path.trim_start_matches('/'))
+        })
+    }
+
+    /// The group in the hierarchy of this controller: version 1 has one for each.
+    fn of(self, controller: &str) -> Option<PathBuf> {
+        let path = self.path(|controllers| controllers.split(',').any(|known| known == controller))?;
+        Some(self.root.join(controller).join(path))
+    }
+
+    /// The one group of version 2; the error names the controller that was looked for.
+    fn unified(self, controller: &str) -> CoreResult<PathBuf> {
+        self.path(str::is_empty).map(|path| self.root.join(path)).ok_or_else(|| missing(controller))
     }
 }
 
