@@ -3,6 +3,7 @@
 //! The changes are made by `cargo-mutants` in a copy of the tree. Resumable: what became of a change stays in
 //! `target/mutants/` for as long as the code of the crate is the same, also when a run was cut off in the middle. Where only the
 //! tests have changed since, what they did not notice is tried again; what earlier tests noticed counts, and is told apart.
+//! Changes that no test can notice stand with their reasons in `.cargo/mutants.toml`.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -20,8 +21,6 @@ const PACKAGE: &str = "harness-props";
 const SAMPLE: usize = 100;
 /// Changes per run of the tool: each run copies the tree and builds it once from scratch.
 const BATCH: usize = 20;
-/// Changes that no test need notice, each with its reason.
-const REASONED: &str = "xtask/mutants.json";
 /// Unoptimised, since each change is built once and most are noticed by the first quick test.
 const PROFILE: &str = "mutants";
 /// Beside the outcomes of a run: the key of the tests it ran.
@@ -142,14 +141,9 @@ impl Tally {
         self.caught + self.endless + self.missed.len()
     }
 
-    /// What nobody noticed and nothing excuses.
-    fn open(&self, reasoned: &BTreeMap<String, String>) -> Vec<String> {
-        self.missed.iter().filter(|name| !reasoned.contains_key(*name)).cloned().collect()
-    }
-
-    /// Enough was tried, with tests that pass without a change, and nothing is left open.
-    fn is_met(&self, sound: bool, reasoned: &BTreeMap<String, String>) -> bool {
-        sound && self.tested() >= SAMPLE && self.open(reasoned).is_empty()
+    /// Enough was tried, with tests that pass without a change, and everything was noticed.
+    fn is_met(&self, sound: bool) -> bool {
+        sound && self.tested() >= SAMPLE && self.missed.is_empty()
     }
 }
 
@@ -172,15 +166,13 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
 }
 
 fn judged(asked: &Asked) -> Result<bool, String> {
-    let all = listed(&[])?;
-    let reasoned = reasoned(&all)?;
+    let all = listed()?;
     let (code, tests) = keys()?;
     let dir = target().join("mutants").join(code);
     println!("what becomes of each change is kept in {}", dir.display());
     let (begun, mut sample, mut tried) = (Instant::now(), Vec::new(), Tried::read(&dir, &tests));
-    for shard in shards(all.len(), asked.seed) {
-        let changes = listed(&shard)?;
-        let mut missing = tried.missing(&changes);
+    for changes in ordered(&all, asked.seed).chunks(BATCH) {
+        let mut missing = tried.missing(changes);
         if missing.is_empty() && !tried.sound {
             missing.extend(changes.first().cloned()); // whatever is tried, the tests run without a change before it
         }
@@ -192,21 +184,19 @@ fn judged(asked: &Asked) -> Result<bool, String> {
             let run = Run { changes: &missing, all: &all, is_sound: tried.sound, tests: &tests };
             run.test(&dir)?;
             tried = Tried::read(&dir, &tests);
-            if !tried.missing(&changes).is_empty() {
+            if !tried.missing(changes).is_empty() {
                 return Err("cargo-mutants tried other changes than it had listed".to_owned());
             }
         }
-        sample.extend(changes);
+        sample.extend_from_slice(changes);
         if tried.tally(&sample).tested() >= SAMPLE {
             break;
         }
     }
     let tally = tried.tally(&sample);
-    let open = tally.open(&reasoned);
     println!(
         "\n{} of {} changes of {PACKAGE} in the sample, {} tested: {} noticed by a failed test, {} by tests that did not end \
-         ({} of both by the tests as they were before their last change), {} unnoticed ({} of them with a reason); {} do not \
-         compile",
+         ({} of both by the tests as they were before their last change), {} unnoticed; {} do not compile",
         tally.tested() + tally.unviable,
         all.len(),
         tally.tested(),
@@ -214,23 +204,22 @@ fn judged(asked: &Asked) -> Result<bool, String> {
         tally.endless,
         tally.earlier,
         tally.missed.len(),
-        tally.missed.len() - open.len(),
         tally.unviable
     );
-    open.iter().for_each(|name| println!("UNNOTICED {name}"));
-    let met = tally.is_met(tried.sound, &reasoned);
+    tally.missed.iter().for_each(|name| println!("UNNOTICED {name}"));
+    let met = tally.is_met(tried.sound);
     let result = json!({
         "schema": 1, "package": PACKAGE, "seed": asked.seed, "of": all.len(), "tested": tally.tested(), "caught": tally.caught,
-        "endless": tally.endless, "earlier": tally.earlier, "unviable": tally.unviable, "unnoticed": tally.missed, "without_reason": open, "met": met,
+        "endless": tally.endless, "earlier": tally.earlier, "unviable": tally.unviable, "unnoticed": tally.missed, "met": met,
     });
     let path = target().join("mutants/mutants.json");
     std::fs::write(&path, format!("{result:#}\n")).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(met)
 }
 
-/// Every change the tool knows, by name, or those of a shard.
-fn listed(shard: &[String]) -> Result<Vec<String>, String> {
-    let output = mutants(shard).arg("--list").output().map_err(|error| format!("cargo cannot be run: {error}"))?;
+/// Every change the tool knows, by name.
+fn listed() -> Result<Vec<String>, String> {
+    let output = mutants().arg("--list").output().map_err(|error| format!("cargo cannot be run: {error}"))?;
     if !output.status.success() {
         return Err(format!(
             "cargo-mutants is missing or cannot read the tree (cargo install cargo-mutants --locked): {}",
@@ -242,26 +231,29 @@ fn listed(shard: &[String]) -> Result<Vec<String>, String> {
 }
 
 /// The tool, told what it is about.
-fn mutants(shard: &[String]) -> Command {
+fn mutants() -> Command {
     let mut command = cargo(&["mutants", "--package", PACKAGE, "--all-features"]);
-    command.args(shard).current_dir(root());
+    command.current_dir(root());
     command
 }
 
-/// All changes in shards, each spread over the whole crate, in an order that only the seed decides: who wants a sample takes as
-/// many as he needs. By the tool's own shards, since its patterns let changes through that they do not match.
-fn shards(all: usize, seed: u64) -> Vec<[String; 4]> {
-    let count = all.div_ceil(BATCH);
-    let place = |shard: &usize| {
+/// All changes in an order that the seed and they themselves decide, and not where they stand: code that changes elsewhere moves
+/// nothing into a sample or out of it.
+fn ordered(all: &[String], seed: u64) -> Vec<String> {
+    let mut alike: BTreeMap<String, u32> = BTreeMap::new();
+    let mut placed: Vec<(u64, &String)> = Vec::with_capacity(all.len());
+    for name in all {
+        // file:line:column: what
+        let mut parts = name.splitn(4, ':');
+        let own = format!("{}:{}", parts.next().unwrap_or_default(), parts.nth(2).unwrap_or_default());
+        let nth = alike.entry(own.clone()).or_default();
+        *nth += 1;
         let mut hash = DefaultHasher::new();
-        (seed, shard).hash(&mut hash);
-        hash.finish()
-    };
-    let mut order: Vec<usize> = (0..count).collect();
-    order.sort_by_key(place);
-    let told =
-        |shard| ["--sharding".to_owned(), "round-robin".to_owned(), "--shard".to_owned(), format!("{shard}/{count}")];
-    order.into_iter().map(told).collect()
+        (seed, own, *nth).hash(&mut hash);
+        placed.push((hash.finish(), name));
+    }
+    placed.sort();
+    placed.into_iter().map(|(_, name)| name.clone()).collect()
 }
 
 /// What the crate is, and what its tests are, as they stand on the disk.
@@ -302,17 +294,6 @@ fn walk(dir: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
     Ok(())
 }
 
-/// Reasons by the name of the change; one that the tool does not list any more is stale, and refused.
-fn reasoned(all: &[String]) -> Result<BTreeMap<String, String>, String> {
-    let text = std::fs::read_to_string(root().join(REASONED)).map_err(|error| format!("{REASONED}: {error}"))?;
-    let reasons: BTreeMap<String, String> =
-        serde_json::from_str(&text).map_err(|error| format!("{REASONED}: {error}"))?;
-    match reasons.keys().find(|name| !all.contains(name)) {
-        Some(stale) => Err(format!("{REASONED} names `{stale}`, which is no change any more: take it out")),
-        None => Ok(reasons),
-    }
-}
-
 /// One run of the tool.
 struct Run<'a> {
     changes: &'a [String],
@@ -337,9 +318,9 @@ impl Run<'_> {
         std::fs::create_dir_all(out.join("mutants.out")).map_err(|error| format!("{}: {error}", out.display()))?;
         write("mutants.out/caught.txt", &others)?;
         write(TESTS, self.tests)?;
-        let mut command = mutants(&["--iterate".to_owned()]);
+        let mut command = mutants();
         let baseline = if self.is_sound { "skip" } else { "run" };
-        command.args(["--profile", PROFILE, "--timeout", LIMIT_S, "--baseline", baseline]);
+        command.args(["--iterate", "--profile", PROFILE, "--timeout", LIMIT_S, "--baseline", baseline]);
         match step::has_nextest() {
             true => command.args(["--test-tool", "nextest", "--cargo-test-arg=--profile=mutants"]),
             false => command.args(["--test-tool", "cargo"]),
@@ -357,12 +338,11 @@ impl Run<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::path::Path;
 
     use serde_json::{Value, json};
 
-    use super::{Asked, SAMPLE, Tally, Tried, minutes, parts, shards};
+    use super::{Asked, SAMPLE, Tally, Tried, minutes, ordered, parts};
 
     fn tried(baseline: &str, changes: &[(&str, &str)]) -> Tried {
         let mut tried = Tried::default();
@@ -419,27 +399,32 @@ mod tests {
     fn a_sample_is_met_only_when_it_is_whole_sound_and_nothing_is_open() {
         let sample: Vec<String> = (0..SAMPLE).map(|n| format!("change {n}")).collect();
         let names: Vec<(&str, &str)> = sample.iter().map(|name| (name.as_str(), "CaughtMutant")).collect();
-        let none = BTreeMap::new();
-        let met =
-            |tried: &Tried, reasoned: &BTreeMap<String, String>| tried.tally(&sample).is_met(tried.sound, reasoned);
-        assert!(met(&tried("Success", &names), &none));
-        assert!(!met(&tried("Failure", &names), &none), "tests that fail anyway notice everything");
-        assert!(!met(&tried("Success", &names[1..]), &none), "too few");
+        let met = |tried: &Tried| tried.tally(&sample).is_met(tried.sound);
+        assert!(met(&tried("Success", &names)));
+        assert!(!met(&tried("Failure", &names)), "tests that fail anyway notice everything");
+        assert!(!met(&tried("Success", &names[1..])), "too few");
         let mut planted = names.clone();
         planted[7].1 = "MissedMutant";
-        assert!(!met(&tried("Success", &planted), &none));
-        assert!(met(&tried("Success", &planted), &BTreeMap::from([(sample[7].clone(), "the same".to_owned())])));
+        assert!(!met(&tried("Success", &planted)));
     }
 
     #[test]
-    fn the_seed_alone_decides_the_order_of_the_shards_and_each_stands_in_it_once() {
-        assert_eq!(shards(5_000, 1), shards(5_000, 1));
-        assert_ne!(shards(5_000, 1), shards(5_000, 2));
-        let mut all = shards(5_001, 3);
-        all.sort();
-        all.dedup();
-        assert_eq!(all.len(), 251);
-        assert!(all.iter().any(|shard| shard[3] == "250/251"));
+    fn the_seed_orders_the_changes_and_code_elsewhere_does_not() {
+        let change = |line: u32, what: u32| format!("src/a.rs:{line}:5: replace {what} with 0 in a::b");
+        let all: Vec<String> = (0..500).map(|n| change(n, n / 2)).collect();
+        let names = |order: &[String]| -> Vec<String> {
+            order.iter().map(|name| name.rsplit(':').next().unwrap_or_default().to_owned()).collect()
+        };
+        assert_ne!(ordered(&all, 1), ordered(&all, 2));
+        let mut back = ordered(&all, 1);
+        back.sort_by_key(|name| all.iter().position(|other| other == name));
+        assert_eq!(back, all, "each stands in it once");
+        // Three lines further down, and one change more in another file: the order is the same.
+        let mut moved: Vec<String> = (0..500).map(|n| change(n + 3, n / 2)).collect();
+        moved.push("src/c.rs:1:1: replace d with ()".to_owned());
+        let mut order = ordered(&moved, 1);
+        order.retain(|name| !name.starts_with("src/c.rs"));
+        assert_eq!(names(&order), names(&ordered(&all, 1)));
     }
 
     #[test]
