@@ -439,8 +439,9 @@ pub fn claim(plan: &mut Plan) {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{PlanConfig, Topology, plan};
+    use super::{PlanConfig, Topology, fits, plan};
     use crate::generate::Random;
+    use crate::plan::Plan;
 
     #[test]
     fn agents_take_turns() {
@@ -449,6 +450,21 @@ mod tests {
             let agents: Vec<_> = made.steps.iter().map(|step| step.agent.clone().unwrap()).collect();
             assert_eq!(agents[..5].iter().collect::<BTreeSet<_>>().len(), 5, "{agents:?}");
             assert!((5..12).all(|at| agents[at] == agents[at - 5]), "{agents:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_two_of_an_exclusion_keep_apart() {
+        let made = |exclusions: &str| {
+            let steps = r#"{"id":"a","duration":2,"start":0},{"id":"b","duration":2},{"id":"c","duration":2}"#;
+            Plan::from_json(&format!(r#"{{"steps":[{steps}],"exclusions":[{exclusions}]}}"#)).unwrap()
+        };
+        let pair = |one: &str, other: &str| made(&format!(r#"{{"one":"{one}","other":"{other}","setup":5}}"#));
+        for others in [pair("c", "b"), pair("b", "c"), pair("a", "c"), pair("c", "a")] {
+            assert!(fits(&others, 1, 2), "{:?}", others.exclusions);
+        }
+        for both in [pair("a", "b"), pair("b", "a")] {
+            assert!(!fits(&both, 1, 6) && fits(&both, 1, 7), "{:?}", both.exclusions);
         }
     }
 

@@ -293,3 +293,29 @@ pub fn migration(random: &mut Random) -> Migration {
         })),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{SlateConfig, drill, slate};
+    use crate::generate::Random;
+
+    #[test]
+    fn solutions_stand_in_any_order() {
+        let config = SlateConfig::default().solutions(3..=3).plans(false);
+        let ranks =
+            |seed| slate(&config, &mut Random::new(seed)).solutions.iter().map(|one| one.rank).collect::<Vec<_>>();
+        let sorted = (0..60).filter(|seed| ranks(*seed).is_sorted()).count();
+        assert!((1..30).contains(&sorted), "{sorted} of 60: one of six would be by chance");
+    }
+
+    #[test]
+    fn a_drill_answers_until_too_few_agents_do() {
+        let mut sizes = [0; 4];
+        for trial in (0..20).flat_map(|seed| drill(&mut Random::new(seed)).trials) {
+            let is_answered = trial.failed.len() < 3;
+            assert_eq!((trial.answer.is_some(), trial.error.is_none()), (is_answered, is_answered), "{trial:?}");
+            sizes[trial.failed.len()] += 1;
+        }
+        assert!(sizes.iter().all(|trials| *trials > 0), "{sizes:?}");
+    }
+}

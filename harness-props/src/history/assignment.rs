@@ -335,6 +335,19 @@ mod tests {
         Limits::default().late(ms(50)).early(ms(2)).noticed(ms(20)).spread(150).raced()
     }
 
+    #[test]
+    fn a_spread_needs_two_tasks_for_each_that_lives() {
+        let spread = |tasks: usize| {
+            let workers: Vec<Worker> = (0..3).map(|n| Worker::new(format!("w{n}")).can("print")).collect();
+            let all: Vec<Task> = (0..tasks).map(|n| Task::new(format!("t{n}")).kind("print").due(ms(0))).collect();
+            let granted = |n: usize| Claim::granted(format!("t{n}"), format!("w{}", n % 3), ms(1)).done(ms(2));
+            let claims: Vec<Claim> = (0..tasks).map(granted).collect();
+            judge(&all, &workers, &claims, &Limits::default().spread(100)).outcome()
+        };
+        assert!(spread(5).is_no_evidence() && spread(5).detail().contains("no spread was seen"), "{}", spread(5));
+        assert!(spread(6).is_pass(), "{}", spread(6));
+    }
+
     /// A hive that keeps every rule: two kinds, three workers each, the first of which dies at 500 with its last task undone.
     fn hive(random: &mut Random) -> (Vec<Task>, Vec<Worker>, Vec<Claim>) {
         let workers: Vec<Worker> = (0..6)

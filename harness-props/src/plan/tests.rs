@@ -47,7 +47,6 @@ fn a_cycle_of_a_million_steps_is_named() {
     assert!(report.to_string().len() < 10_000, "the report stays readable");
 }
 
-/// OEIS A003024: labelled acyclic digraphs. All of five vertices in full form.
 #[test]
 fn a_cycle_of_a_dozen_is_told_whole_and_a_longer_one_shortened() {
     let told = |steps: u64| {
@@ -58,6 +57,7 @@ fn a_cycle_of_a_dozen_is_told_whole_and_a_longer_one_shortened() {
     assert!(told(13).matches(" -> ").count() == 13 && told(13).contains(" -> (1 more) -> "), "{}", told(13));
 }
 
+/// OEIS A003024: labelled acyclic digraphs. All of five vertices in full form.
 #[test]
 fn acyclic_digraphs_are_counted_exactly() {
     let accepted = |vertices: usize, code: &str| {
@@ -361,4 +361,54 @@ fn lens_says_what_it_looks_at() {
     let lens = PlanLens::new(|jobs: &Vec<u8>| jobs.len()).duration(|jobs, at| Some(i64::from(jobs[at]))).root("/jobs");
     let shown = format!("{:?}", lens.agent(|_, _| None));
     assert!(shown.starts_with("PlanLens") && shown.contains("agent") && shown.contains("/jobs"), "{shown}");
+}
+
+/// The rules that found something, whatever else it follows from, and where.
+fn everything(json: &str) -> Vec<(String, String)> {
+    let report = PlanValidator::full().check(&Plan::from_json(json).unwrap());
+    let all = report.violations.iter().chain(&report.implied);
+    all.map(|one| (one.rule.clone(), one.path.clone())).collect()
+}
+
+#[test]
+fn lags_that_contradict_each_other_are_found_where_they_stand() {
+    // The greatest lag of the first dependency can be kept; that of the second is below its least one.
+    let found = everything(
+        r#"{"steps":[{"id":"a","duration":1},{"id":"b","duration":1},
+        {"id":"c","duration":1,"after":[{"on":"a","max_lag":9},{"on":"b","lag":3,"max_lag":2}]}]}"#,
+    );
+    let lags: Vec<_> = found.iter().filter(|(rule, _)| rule == "P064").map(|(_, path)| path.as_str()).collect();
+    assert_eq!(lags, ["/steps/2/after/1"], "{found:?}");
+}
+
+#[test]
+fn a_step_that_waits_for_itself_does_not_start_too_early_for_itself_too() {
+    let found = everything(r#"{"steps":[{"id":"a","start":0,"duration":1,"after":["a"]}]}"#);
+    assert!(!found.is_empty() && found.iter().all(|(rule, _)| rule != "P060"), "{found:?}");
+}
+
+#[test]
+fn a_name_that_leads_nowhere_is_told_with_the_nearest_one() {
+    let hint = |wanted: &str| {
+        let json = format!(r#"{{"steps":[{{"id":"restore"}},{{"id":"store"}},{{"id":"x","after":["{wanted}"]}}]}}"#);
+        let report = PlanValidator::standard().check(&Plan::from_json(&json).unwrap());
+        let found = report.violations.iter().find(|one| one.rule == "P005").unwrap();
+        found.witness["nearest"].as_str().map(str::to_owned)
+    };
+    // Letters too few, too many and wrong, at either end: one change for each.
+    for (wanted, near) in [
+        ("restor", "restore"),
+        ("estore", "restore"),
+        ("restores", "restore"),
+        ("prestore", "restore"),
+        ("rextore", "restore"),
+        ("stor", "store"),
+        ("stope", "store"),
+        ("sstore", "store"),
+    ] {
+        assert_eq!(hint(wanted).as_deref(), Some(near), "{wanted}");
+    }
+    assert_eq!(hint("qqqqqq"), None, "none is near");
+    // Half of its letters are wrong, and then one more than half.
+    assert_eq!((hint("stqqre").as_deref(), hint("sqqqqe").as_deref()), (Some("store"), None));
 }

@@ -111,3 +111,23 @@ fn names_that_matter_are_kept_and_others_become_short() {
     let shrunk = plan(&whole, |plan| !plan.steps.is_empty());
     assert_eq!(shrunk.plan.steps, [named("s1")]);
 }
+
+#[test]
+fn a_step_goes_with_all_that_refers_to_it_and_nothing_else() {
+    let steps = r#"{"id":"a"},{"id":"b"},{"id":"c","after":["a","b"],
+        "rollback":{"by":"b","uses":["a","b"],"after":["b"]}}"#;
+    let lists = r#""entries":["a","b"],"terminals":["c"],"critical_path":["b","c"],"exclusions":[{"one":"a","other":"c","setup":1}]"#;
+    let plan = Plan::from_json(&format!(r#"{{"steps":[{steps}],{lists}}}"#)).unwrap();
+    let left = |at: usize| serde_json::to_value(super::without_steps(&plan, at, at + 1)).unwrap();
+    let without_a = left(0);
+    assert_eq!(without_a["steps"][1]["after"], serde_json::json!(["b"]));
+    assert_eq!(without_a["steps"][1]["rollback"]["uses"], serde_json::json!(["b"]));
+    assert_eq!(
+        (&without_a["entries"], &without_a["critical_path"]),
+        (&serde_json::json!(["b"]), &serde_json::json!(["b", "c"]))
+    );
+    let without_b = super::without_steps(&plan, 1, 2);
+    let undo = without_b.steps[1].rollback.as_ref().unwrap();
+    assert_eq!((undo.by.is_none(), undo.after.is_empty(), undo.uses.len()), (true, true, 1));
+    assert_eq!((without_b.exclusions.len(), super::without_steps(&plan, 2, 3).exclusions.len()), (1, 0));
+}

@@ -128,6 +128,13 @@ fn each_defect_turns_exactly_its_question_red() {
 }
 
 #[test]
+fn what_is_asked_from_the_fault_to_the_healing_counts_as_broken() {
+    let during = |due: u64| judge(|t| t.calls[(due / 10) as usize].reply = Reply::error("500")).during;
+    assert!(during(990).is_pass() && during(2_000).is_pass(), "before the one and from the other on");
+    assert!(during(1_000).is_fail() && during(1_990).is_fail());
+}
+
+#[test]
 fn what_is_not_steady_is_told_with_the_last_window() {
     let at = |ms: u64| (ms / 10) as usize;
     let verdict = judge(|t| (at(3_500)..400).step_by(2).for_each(|n| t.calls[n].reply = Reply::Hung));

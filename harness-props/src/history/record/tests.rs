@@ -109,6 +109,9 @@ fn torn_and_malformed_texts_are_typed_errors() {
     let read = |text: &str| History::<Register>::from_edn(text).unwrap_err();
     assert_eq!(read(&edn[..edn.len() - 3]), HistoryError::Torn { line: edn.lines().count() });
     assert!(matches!(read(&"[".repeat(100_000)), HistoryError::Malformed { .. }), "deep nesting does not overflow");
+    let is_too_deep =
+        |levels: usize| read(&("[".repeat(levels) + &"]".repeat(levels))).to_string().contains("too deep");
+    assert!(!is_too_deep(65) && is_too_deep(66), "sixty-four lists in a list");
     assert!(matches!(read("{:type}"), HistoryError::Malformed { .. }));
     assert!(matches!(read("]"), HistoryError::Malformed { .. }));
 }

@@ -188,3 +188,38 @@ pub(super) fn link_order<K: Transactional>(operations: &[Operation<K>], order: O
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::mem::size_of_val;
+
+    use super::Numbered;
+    use crate::history::transactions::{Isolation, Level, ListAppend, Order, Step};
+    use crate::history::{Budget, End, History};
+
+    /// Appends to one list, each after it was read if asked for.
+    fn appends(count: i64, reads: bool) -> History<ListAppend> {
+        let mut history = History::new();
+        for n in 0..count {
+            let read = reads.then(|| Step::read("x"));
+            history.invoke(0, read.into_iter().chain([Step::append("x", n)]).collect()).unwrap();
+            let seen = reads.then(|| (0..n).collect());
+            history.complete(0, End::Ok(seen.into_iter().collect())).unwrap();
+        }
+        history
+    }
+
+    #[test]
+    fn a_budget_of_what_the_numbers_take_is_enough_and_a_byte_less_is_not() {
+        let writes = appends(100, false);
+        let numbered = Numbered::of(writes.operations());
+        let held =
+            size_of_val(&numbered.keys[..]) + size_of_val(&numbered.first[..100]) + size_of_val(&numbered.writes[..]);
+        assert_eq!(Numbered::bytes(100, 100), held);
+        let (both, needed) = (appends(100, true), Numbered::bytes(100, 200));
+        let serializable = Isolation::new(Level::Serializable, Order::Free);
+        let judged = |bytes: usize| both.judge_within(serializable, &Budget::default().bytes(bytes)).dependencies;
+        assert_ne!(judged(needed), [0; 3]);
+        assert_eq!(judged(needed - 1), [0; 3]);
+    }
+}
