@@ -254,6 +254,22 @@ mod tests {
     }
 
     #[test]
+    fn only_the_values_of_an_enumeration_are_taken() {
+        let colour = schema(&json!({"enum": ["red", null]}));
+        assert!(colour.check(&json!("red")).is_empty() && colour.check(&json!(null)).is_empty());
+        assert_eq!(colour.check(&json!("blue")).len(), 1);
+        let one = schema(&json!({"const": 1}));
+        assert_eq!((one.check(&json!(1)).len(), one.check(&json!(2)).len()), (0, 1));
+        let both = schema(&json!({"enum": [1, "red", null]}));
+        assert!(
+            one.refused_by(&one).is_empty() && one.refused_by(&both).is_empty() && colour.refused_by(&both).is_empty()
+        );
+        for (old, new) in [(&both, &one), (&one, &colour), (&schema(&json!({})), &one)] {
+            assert_eq!(old.refused_by(new)[0].why, "allows fewer values");
+        }
+    }
+
+    #[test]
     fn a_keyword_that_is_not_supported_is_refused_and_not_ignored() {
         for bad in [json!({"oneOf": []}), json!({"properties": {"a": {"pattern": "x"}}}), json!({"type": 1}), json!([])]
         {

@@ -362,6 +362,8 @@ mod tests {
             (&[2, 1], &[3, 4], "1 overtaken: 1 by 2"),
             (&[1, 2], &[4, 3], "1 overtaken: 3 by 4"),
             (&[1], &[4, 2, 3], "2 overtaken: 2 by 4, 3 by 4"),
+            (&[1, 4, 2, 3], &[], "2 overtaken: 2 by 4, 3 by 4"),
+            (&[3, 1, 2, 4], &[], "2 overtaken: 1 by 3, 2 by 3"),
             (&[1, 0, 2], &[3, 4], "1 hidden while the queue said it was empty: 3"),
         ] {
             assert_eq!(passed(4, out, rest).outcome().detail(), expected, "{out:?} {rest:?}");
@@ -375,6 +377,19 @@ mod tests {
         assert!(twice(Delivery::AtLeastOnce).outcome().is_pass() && twice(Delivery::AtMostOnce).outcome().is_fail());
         let lost = |delivery| QueueVerdict { delivery, ..passed(2, &[2], &[]) };
         assert!(lost(Delivery::AtMostOnce).outcome().is_pass() && lost(Delivery::AtLeastOnce).outcome().is_fail());
+    }
+
+    #[test]
+    fn what_was_refused_and_what_nobody_knows_of_are_told_apart() {
+        let mut history = History::<Queue>::new();
+        for (process, end) in
+            [(0, End::Ok(Reply::Done)), (1, End::Fail), (2, End::Info), (3, End::Fail), (4, End::Info)]
+        {
+            history.call(process, Call::Enqueue((process as i64).into()), end).unwrap();
+        }
+        history.call(9, Call::Drain, End::Ok(Reply::Elements([0, 1, 2].map(i64::into).to_vec()))).unwrap();
+        let verdict = history.judge(Delivery::ExactlyOnce);
+        assert_eq!((verdict.refused_yet_there, verdict.recovered), (vec![1.into()], vec![2.into()]));
     }
 
     #[test]

@@ -258,3 +258,13 @@ fn a_trace_that_goes_back_in_time_deviates() {
     let limit = FixedWindow::new(2, ms(100));
     assert_eq!(deviation(&limit, &[(5, Allowed), (4, Allowed)]), Some(1));
 }
+
+#[test]
+fn what_came_so_early_that_it_may_belong_to_the_window_before_is_not_held_against_this_one() {
+    let deviates = |times: &[u64]| {
+        let events = times.iter().map(|at| (ms(*at), Allowed));
+        matches!(conform(&FixedWindow::new(2, ms(100)).slack(ms(3)), events), Conformance::Deviates { .. })
+    };
+    assert!(!deviates(&[101, 110, 120]) && deviates(&[101, 110, 120, 130]));
+    assert!(deviates(&[110, 120, 130]), "none of these is early");
+}

@@ -67,6 +67,23 @@ fn valid_plans_are_never_accused_and_all_rules_run() {
 }
 
 #[test]
+fn a_deadline_is_missed_by_little_and_a_margin_too() {
+    let mut random = Random::new(15);
+    for round in 0..200 {
+        let plan = plan(&PlanConfig::default().steps(3..=12), &mut random);
+        let ends = plan.steps.iter().filter_map(|step| step.finish).max().unwrap();
+        if let Some(broken) = break_rule("P073", &plan, &mut random) {
+            let missed_by = ends - broken.subject.deadline.unwrap();
+            assert!((1..=3).contains(&missed_by), "round {round}: {missed_by}");
+        }
+        if let Some(broken) = break_rule("P074", &plan, &mut random) {
+            let missed_by = broken.subject.margin.unwrap() - (plan.deadline.unwrap() - ends);
+            assert!((1..=3).contains(&missed_by), "round {round}: {missed_by}");
+        }
+    }
+}
+
+#[test]
 fn undoing_a_defect_restores_validity() {
     let mut random = Random::new(14);
     let config = PlanConfig::default().steps(4..=9);

@@ -412,3 +412,14 @@ fn a_name_that_leads_nowhere_is_told_with_the_nearest_one() {
     // Half of its letters are wrong, and then one more than half.
     assert_eq!((hint("stqqre").as_deref(), hint("sqqqqe").as_deref()), (Some("store"), None));
 }
+
+#[test]
+fn who_waits_for_whom_is_known_beyond_a_word_of_steps() {
+    let subject = Subject::new(chain(130, false), Policy::default());
+    let ancestors = subject.ancestors().unwrap();
+    // Listed from the last to the first: each waits for all that are listed behind it.
+    for (step, other) in (0..130).flat_map(|step| (0..130).map(move |other| (step, other))) {
+        assert_eq!(ancestors.waits_for(step, other), step < other, "{step} {other}");
+    }
+    assert!((0..130).all(|step| ancestors.count(step) == 129 - step));
+}

@@ -524,3 +524,51 @@ fn totals_agree(slate: &Slate, found: &mut Findings) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::generate::{Random, SlateConfig, slate};
+    use crate::mutate::slates;
+    use crate::solution::SlateValidator;
+
+    #[test]
+    fn a_dominated_solution_is_told_with_what_it_lacks() {
+        let (mut random, mut told) = (Random::new(6), 0);
+        let all = slates();
+        let dominate = all.iter().find(|mutator| mutator.code() == "S020").unwrap();
+        for _ in 0..20 {
+            let valid = slate(&SlateConfig::default().solutions(2..=3).plans(false), &mut random);
+            let Some(broken) = dominate.broken(&valid, &mut random) else { continue };
+            let report = SlateValidator::standard().check(&broken.subject);
+            for witness in report.violations.iter().filter(|one| one.rule == "S020").map(|one| &one.witness) {
+                let score = |who: &str, name: &str| {
+                    let id = witness[who].as_str().unwrap();
+                    broken.subject.solutions.iter().find(|one| one.id == id).unwrap().scores[name]
+                };
+                for (name, delta) in witness["deltas"].as_object().unwrap() {
+                    let expected = score("dominator", name) - score("dominated", name);
+                    assert!((delta.as_f64().unwrap() - expected).abs() < 1e-6, "{name}: {witness}");
+                    told += usize::from(expected != 0.0);
+                }
+            }
+        }
+        assert!(told >= 10, "{told} differences were told");
+    }
+
+    #[test]
+    fn parts_of_a_composite_have_to_sum_to_it() {
+        for seed in 0..20 {
+            let mut slate = slate(&SlateConfig::default().solutions(2..=3).plans(false), &mut Random::new(seed));
+            let composite = slate.solutions[1].composite.unwrap();
+            let mut red = |part: f64| {
+                let parts = [("one", part), ("other", composite - 0.25)];
+                slate.solutions[1].breakdown = parts.map(|(name, part)| (name.to_owned(), part)).into();
+                SlateValidator::standard().check(&slate).codes("S")
+            };
+            assert_eq!(red(0.25), []);
+            for wrong in [0.35, 0.15, f64::NAN] {
+                assert_eq!(red(wrong), [("S031".to_owned(), "/solutions/1/breakdown".to_owned())], "{wrong}");
+            }
+        }
+    }
+}

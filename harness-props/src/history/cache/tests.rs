@@ -52,6 +52,14 @@ fn coherent_history_passes_and_states_its_coverage() {
 }
 
 #[test]
+fn a_history_gives_back_what_was_added() {
+    let history = coherent();
+    assert_eq!((history.writes().len(), history.reads().len()), (4, 9));
+    let newest = |version: u64| history.reads().iter().filter(|read| read.seen == Some(version)).count();
+    assert_eq!((newest(2), history.writes()[1].version), (4, 2));
+}
+
+#[test]
 fn reads_that_could_have_shown_a_missed_own_write_or_a_step_back_are_counted() {
     let (before, mut more) = (coherent().judge(BOUND), coherent());
     more.read(Read::of("new", "k", 2, ms(300), ms(301)).by("a"));

@@ -12,7 +12,7 @@ use super::{End, History, HistoryError, Kind, Recorder, edn};
 use crate::history::queue::{self, Queue};
 use crate::history::register::{Call, Register, Reply};
 use crate::history::transactions::{ListAppend, RwRegister, Step};
-use crate::history::{bank, counter, set};
+use crate::history::{bank, counter, ids, set};
 
 fn sample() -> History<Register> {
     let mut history = History::new();
@@ -236,4 +236,55 @@ fn an_answer_of_another_kind_of_call_fits_none() {
     let transactions = [vec![Step::append("a", 1)], vec![Step::read("a")], vec![Step::read("a"), Step::read("b")]];
     only_own_answers_fit::<ListAppend>(&transactions, &[vec![], vec![vec![1]], vec![vec![1], vec![]]]);
     only_own_answers_fit::<RwRegister>(&transactions, &[vec![], vec![Some(1)], vec![None, Some(2)]]);
+}
+
+/// Each call with its answer, and once with none, written in both spellings and read again.
+fn comes_back<K: Kind>(calls: Vec<(K::Call, K::Reply)>)
+where
+    K::Call: Clone + PartialEq,
+    K::Reply: PartialEq,
+    History<K>: PartialEq + std::fmt::Debug,
+{
+    let mut history = History::<K>::new();
+    for (call, reply) in calls {
+        history.call(0, call.clone(), End::Ok(reply)).unwrap();
+        history.call(1, call.clone(), End::Fail).unwrap();
+        history.invoke(0, call).unwrap();
+        history.complete(0, End::Fail).unwrap();
+    }
+    assert!(History::<K>::from_json(&history.to_json()).as_ref() == Ok(&history), "{}", history.to_json());
+    assert!(History::<K>::from_edn(&history.to_edn()).as_ref() == Ok(&history), "{}", history.to_edn());
+}
+
+#[test]
+fn every_kind_of_history_comes_back_from_both_spellings() {
+    let transfer = bank::Call::Transfer { from: "a".into(), to: 7.into(), amount: 3 };
+    comes_back::<bank::Bank>(vec![
+        (transfer, bank::Reply::Done),
+        (bank::Call::Read, bank::Reply::balances([("a", 1), ("b", -2)])),
+    ]);
+    comes_back::<counter::Counter>(vec![
+        (counter::Call::Add(-4), counter::Reply::Done),
+        (counter::Call::Read, counter::Reply::Value(9)),
+    ]);
+    comes_back::<ids::Ids>(vec![((), "a1".into()), ((), 5.into())]);
+    comes_back::<Queue>(vec![
+        (queue::Call::Enqueue("a".into()), queue::Reply::Done),
+        (queue::Call::Dequeue, queue::Reply::Element(Some(2.into()))),
+        (queue::Call::Dequeue, queue::Reply::Element(None)),
+        (queue::Call::Drain, queue::Reply::Elements(vec!["a".into(), 3.into()])),
+    ]);
+    comes_back::<Register>(vec![
+        (Call::write("a", 1), Reply::Done),
+        (Call::CompareAndSet(7.into(), -1, 2), Reply::Done),
+        (Call::read("a"), Reply::Value(Some(1))),
+        (Call::read(3), Reply::Value(None)),
+    ]);
+    comes_back::<set::Set>(vec![
+        (set::Call::Add("a".into()), set::Reply::Done),
+        (set::Call::Read, set::Reply::elements(["a", "b"])),
+    ]);
+    let transaction = |write: Step| vec![Step::read("x"), write, Step::read(3)];
+    comes_back::<ListAppend>(vec![(transaction(Step::append(3, 4)), vec![vec![], vec![1, 4]])]);
+    comes_back::<RwRegister>(vec![(transaction(Step::write(3, 4)), vec![None, Some(-4)])]);
 }

@@ -221,5 +221,10 @@ mod tests {
         let judged = |bytes: usize| both.judge_within(serializable, &Budget::default().bytes(bytes)).dependencies;
         assert_ne!(judged(needed), [0; 3]);
         assert_eq!(judged(needed - 1), [0; 3]);
+        // Begun ones do not count for the budget, and do for what is needed.
+        let budget = Budget::default().bytes((3 << 20) + 12);
+        let many = appends(150_000, false).judge_within(serializable, &budget);
+        let said = "the budget of 3 MiB ended where 5 MiB are needed; nothing was looked at";
+        assert_eq!(many.stopped.as_deref(), Some(said));
     }
 }
