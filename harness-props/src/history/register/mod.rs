@@ -17,11 +17,11 @@
 //! # Ok::<(), harness_props::history::HistoryError>(())
 //! ```
 
+mod keys;
 #[cfg(test)]
 mod tests;
 mod zones;
 
-use std::collections::HashMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -30,10 +30,9 @@ use serde_json::{Value, json};
 use super::Budget;
 use super::linear::{Interval, Linearity, Sequential, search};
 use super::record::key::int;
-use super::record::{End, History, Key, KeyHash, Kind, Operation};
+use super::record::{End, History, Key, Kind, Operation};
 use super::witness::{conclude, list};
 use crate::Outcome;
-use zones::Clusters;
 
 /// Histories of registers, each under a key, without a value at first. In Jepsen's form, with independent keys: `read`
 /// `[k nil]`, `write` `[k v]`, `cas` `[k [old new]]`; without a key, the key is 0.
@@ -226,38 +225,32 @@ impl Sequential for Model {
 }
 
 impl History<Register> {
-    /// Judges it, spending the budget on each key that needs a search.
+    /// Judges it, spending the budget on each key that needs a search. Keys that need none are judged on all cores.
     #[must_use]
     pub fn judge(&self, budget: &Budget) -> RegisterVerdict {
+        self.judge_in(keys::threads(self.operations().len()), budget)
+    }
+
+    fn judge_in(&self, threads: usize, budget: &Budget) -> RegisterVerdict {
         let operations = self.operations();
-        let mut places: HashMap<&Key, usize, KeyHash> = HashMap::default();
-        let mut keys: Vec<(&Key, Vec<usize>)> = Vec::new();
-        let mut place = 0;
-        for (n, operation) in operations.iter().enumerate() {
-            let key = operation.call.key();
-            // Often it is the key of the operation before.
-            if keys.get(place).is_none_or(|(last, _)| *last != key) {
-                place = *places.entry(key).or_insert_with(|| {
-                    keys.push((key, Vec::new()));
-                    keys.len() - 1
-                });
-            }
-            keys[place].1.push(n);
-        }
+        let keys = keys::sorted_out(operations, threads);
         let mut verdict = RegisterVerdict::default();
-        // One key at a time, so that what is sought lies close together.
-        let mut spans: Vec<Span> = Vec::new();
-        for (key, of_key) in &keys {
-            spans.clear();
-            for n in of_key {
-                let Some(span) = Span::of(*n, &operations[*n]) else { continue };
-                verdict.operations += usize::from(operations[*n].is_ok());
-                verdict.readings += usize::from(matches!(span.kind, Effect::Read(Some(_))));
-                spans.push(span);
+        for (of_key, known) in keys.iter().zip(keys::known(operations, &keys, threads)) {
+            if known.spans == 0 {
+                continue;
             }
-            if !spans.is_empty() {
-                verdict.keys += 1;
-                verdict.judge(key, &spans, |n| operations[spans[n].operation].to_string(), budget);
+            verdict.keys += 1;
+            verdict.operations += known.done;
+            verdict.readings += known.readings;
+            verdict.without_search += usize::from(known.refuted.is_some());
+            let refuted = known.refuted.unwrap_or_else(|| {
+                let mut spans = Vec::with_capacity(known.spans);
+                of_key.spans(operations, &mut spans);
+                verdict.search(of_key.key, &spans, budget)
+            });
+            if let Some(around) = refuted {
+                let operations = around.into_iter().map(|n| operations[n].to_string()).collect();
+                verdict.violations.push(Violation { key: of_key.key.clone(), operations });
             }
         }
         verdict
@@ -265,24 +258,18 @@ impl History<Register> {
 }
 
 impl RegisterVerdict {
-    fn judge(&mut self, key: &Key, spans: &[Span], show: impl Fn(usize) -> String, budget: &Budget) {
-        let refuted = if let Some(writes) = Clusters::of(spans) {
-            self.without_search += 1;
-            zones::refute(spans, writes)
-        } else {
-            match search_key(spans, budget) {
-                Linearity::Shown { .. } => None,
-                Linearity::Refuted { longest, stuck } => {
-                    Some(longest.iter().rev().take(3).rev().copied().chain([stuck]).collect())
-                }
-                Linearity::Exhausted { states } => {
-                    self.undecided.push((key.clone(), states));
-                    None
-                }
+    /// The operations around the one that no order explains, if there is one.
+    fn search(&mut self, key: &Key, spans: &[Span], budget: &Budget) -> Option<Vec<usize>> {
+        match search_key(spans, budget) {
+            Linearity::Shown { .. } => None,
+            Linearity::Refuted { longest, stuck } => {
+                let around = longest.iter().rev().take(3).rev().copied().chain([stuck]);
+                Some(around.map(|n| spans[n].operation).collect())
             }
-        };
-        if let Some(around) = refuted {
-            self.violations.push(Violation { key: key.clone(), operations: around.into_iter().map(show).collect() });
+            Linearity::Exhausted { states } => {
+                self.undecided.push((key.clone(), states));
+                None
+            }
         }
     }
 

@@ -138,3 +138,47 @@ fn nothing_read_and_nothing_decided_are_no_evidence() {
     assert_eq!(outcome.detail(), "1 of 1 keys undecided, first x after 1 states");
     assert!(outcome.is_no_evidence());
 }
+
+#[test]
+fn the_verdict_is_the_same_in_any_number_of_threads() {
+    let mut draw = numbers(5);
+    let (mut violated, mut searched) = (0, 0);
+    for round in 0..300 {
+        let mut history = History::<Register>::new();
+        let mut stores = [[None; 2]; 7];
+        for n in 0..60 {
+            let key = draw(7) as usize;
+            // One key writes values again, so that it has to be searched.
+            let value = if key == 6 { draw(3) as i64 } else { n };
+            let (call, end) = match draw(3) {
+                0 => {
+                    stores[key] = [Some(value), stores[key][0]];
+                    (Call::write(key as i64, value), End::Ok(Reply::Done))
+                }
+                // Now and then what was there before.
+                _ => (Call::read(key as i64), End::Ok(Reply::Value(stores[key][usize::from(draw(40) == 0)]))),
+            };
+            history.call(draw(3), call, end).unwrap();
+        }
+        let one = history.judge_in(1, &Budget::default());
+        for threads in [2, 3, 8, 100] {
+            assert_eq!(history.judge_in(threads, &Budget::default()), one, "round {round} in {threads}");
+        }
+        assert_eq!(history.judge(&Budget::default()), one);
+        violated += usize::from(!one.violations.is_empty());
+        searched += usize::from(one.without_search < one.keys);
+    }
+    assert!((30..270).contains(&violated) && searched > 100, "{violated} violated, {searched} searched, of 300");
+    let empty = History::<Register>::new();
+    assert_eq!(empty.judge_in(4, &Budget::default()), empty.judge_in(1, &Budget::default()));
+}
+
+#[test]
+fn long_histories_are_worth_a_thread_for_each_core() {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(
+        (super::keys::threads(0), super::keys::threads(99_999), super::keys::threads(100_000)),
+        (1, 1, cores.min(2))
+    );
+    assert_eq!(super::keys::threads(usize::MAX), cores);
+}
