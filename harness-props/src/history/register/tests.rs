@@ -182,3 +182,16 @@ fn long_histories_are_worth_a_thread_for_each_core() {
     );
     assert_eq!(super::keys::threads(usize::MAX), cores);
 }
+
+#[test]
+fn only_what_was_done_for_certain_is_counted() {
+    let mut history = History::<Register>::new();
+    history.call(0, Call::write("a", 1), End::Ok(Reply::Done)).unwrap();
+    history.call(1, Call::write("a", 2), End::Info).unwrap();
+    history.call(2, Call::write("a", 3), End::Fail).unwrap();
+    history.call(3, Call::read("a"), End::Ok(Reply::Value(Some(1)))).unwrap();
+    history.call(4, Call::read("b"), End::Ok(Reply::Value(None))).unwrap();
+    history.call(5, Call::write("c", 1), End::Fail).unwrap();
+    let verdict = history.judge(&Budget::default());
+    assert_eq!((verdict.keys, verdict.operations, verdict.readings), (2, 3, 1), "{verdict:?}");
+}
