@@ -72,8 +72,8 @@ async fn escapes(defects: Vec<Defect>, version: Version) -> Vec<String> {
     let (profile, scope) = (Profile::new(version), Scope::default().limit(Duration::from_millis(700)).strict());
     // Every defect meets its own check; every twenty-fourth meets all of them, or every one in the long run.
     let every = if Settings::get().rounds.is_some() { 1 } else { 24 };
-    // Rules about all messages together need the messages of all checks.
-    let together = ["M27", "M28", "M29", "N03", "N25"];
+    // Rules about all messages together need the messages of all checks; M46 and W09 look at what M44 and M77 judge.
+    let together = ["M27", "M28", "M29", "N03", "N25", "M44", "M77"];
     let runs = defects.into_iter().enumerate().map(|(n, (name, check, tamper))| {
         let profile = &profile;
         let scope =

@@ -244,11 +244,14 @@ async fn structured(cx: &mut Cx) -> Judged {
     }
 }
 
+/// What stands under structuredContent; that nothing does is for [`structured`] to say.
+fn content_of(result: &Value) -> Result<&Value, Miss> {
+    result.get("structuredContent").ok_or_else(|| Miss::Unknown("there is no structuredContent".to_owned()))
+}
+
 async fn conforms(cx: &mut Cx) -> Judged {
     let (schema, result) = structure(cx).await?;
-    let Some(content) = result.get("structuredContent") else {
-        return Err(Miss::Unknown("there is no structuredContent".to_owned()));
-    };
+    let content = content_of(&result)?;
     for name in schema["required"].as_array().map(Vec::as_slice).unwrap_or_default().iter().filter_map(Value::as_str) {
         let Some(value) = content.get(name) else { broken!("`{name}` is missing in {}", brief(content)) };
         let fits = match schema["properties"][name]["type"].as_str() {
@@ -269,9 +272,9 @@ async fn conforms(cx: &mut Cx) -> Judged {
 
 async fn mirrored(cx: &mut Cx) -> Judged {
     let (_, result) = structure(cx).await?;
-    let mirror = serde_json::from_str::<Value>(&text_of(&result)).ok();
-    match (mirror, result.get("structuredContent")) {
-        (Some(mirror), Some(content)) if same_value(&mirror, content) => Ok("1 text".to_owned()),
+    let content = content_of(&result)?;
+    match serde_json::from_str::<Value>(&text_of(&result)) {
+        Ok(mirror) if same_value(&mirror, content) => Ok("1 text".to_owned()),
         _ => broken!("the text is {:?}", text_of(&result)),
     }
 }
