@@ -195,9 +195,9 @@ impl Channel {
     }
 
     /// Listens to what the server says outside of its answers (era of sessions, HTTP); a server need not offer it.
-    pub(crate) fn listen(&mut self) {
+    pub(crate) async fn listen(&mut self) {
         if let Carrier::Http(posts) = &mut self.carrier {
-            posts.listen();
+            posts.listen().await;
         }
     }
 

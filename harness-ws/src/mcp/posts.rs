@@ -20,6 +20,8 @@ use crate::jsonrpc::is_reply;
 
 /// Requests over HTTP overtake one another: each gets so much of a start, unless its answer begins before.
 const HEAD_START: Duration = Duration::from_millis(50);
+/// How long the stream of a session gets to open, for a server that sends no head before it has something to tell.
+const OPENING: Duration = Duration::from_millis(500);
 /// How often one stream is taken up again: a server that breaks it off each time must not keep a client for ever.
 const MOST_RESUMES: usize = 100;
 
@@ -168,16 +170,19 @@ impl Posts {
         }
     }
 
-    /// Listens to what the server says outside of its answers, where it offers that.
-    pub(super) fn listen(&mut self) {
+    /// Listens to what the server says outside of its answers, where it offers that. Returns when the stream is open: what is
+    /// told before has no way to get here, and a server may throw it away.
+    pub(super) async fn listen(&mut self) {
         if self.session().is_none() {
             return;
         }
         let line = self.line.clone();
+        let (begun, has_begun) = oneshot::channel();
         self.running.spawn(async move {
             // 405 means that there is no such stream; what else goes wrong here is the check of GET's concern.
-            let _ = line.read(line.get(), &Awaited::Everything, None).await;
+            let _ = line.read(line.get(), &Awaited::Everything, Some(begun)).await;
         });
+        let _ = timeout(OPENING, has_begun).await;
     }
 
     /// True when the server ended the session or has none.

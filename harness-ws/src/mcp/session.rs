@@ -196,7 +196,7 @@ impl Mcp {
         self.channel.agreed(wanted);
         if !stateless {
             self.notify("notifications/initialized", Value::Null).await?;
-            self.channel.listen();
+            self.channel.listen().await;
         }
         Ok(&self.server)
     }

@@ -174,6 +174,22 @@ pub(crate) fn remembering() -> Vec<Defect> {
             }
         }),
     ));
+    let level = memory();
+    all.push((
+        "the level is shared",
+        "M81",
+        Box::new(move |turn| {
+            const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
+            let rank = |level: &Value| LEVELS.iter().position(|known| level == *known).unwrap_or_default();
+            if is_ok(turn, "logging/setLevel") {
+                level.lock().unwrap().insert("of all".into(), heard(turn, "/params/level"));
+            }
+            let least = level.lock().unwrap().get("of all").map_or(0, rank);
+            let stays =
+                |said: &Value| said["method"] != "notifications/message" || rank(&said["params"]["level"]) >= least;
+            turn.said.retain(stays);
+        }),
+    ));
     all
 }
 

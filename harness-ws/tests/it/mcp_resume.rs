@@ -1,10 +1,12 @@
 //! Streams of a session over HTTP that break off: each check against a server with just that defect, and the client.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, stream};
 use harness_ws::conformance;
-use harness_ws::mcp::{EventTurn, Mcp, McpStub, Profile, Script, StubEvent, Target, Version};
+use harness_ws::mcp::{EventTurn, HttpTurn, Mcp, McpStub, Profile, Script, StubEvent, Target, Version};
 use harness_ws::{ErrorKind, Findings, Result};
 use serde_json::json;
 
@@ -120,5 +122,21 @@ async fn stream_that_cannot_be_taken_up_again_is_a_typed_failure() -> Result {
     let mut mcp = Mcp::connect(&Target::at(&stub.http_url())?, &Profile::named("mcp-2025-11-25")?).await?;
     let error = mcp.call_tool("progress", json!({})).await.unwrap_err();
     assert!(error.kind() == ErrorKind::Protocol && format!("{error:?}").contains("status 400"), "{error:?}");
+    Ok(())
+}
+
+/// A server may throw away what it tells while nobody listens: a conversation begins when its stream is open or was refused.
+#[tokio::test]
+async fn conversation_over_http_begins_when_its_stream_was_answered() -> Result {
+    let answered = Arc::new(AtomicBool::new(false));
+    let seen = answered.clone();
+    let note = move |turn: &mut HttpTurn| {
+        if turn.method == "GET" {
+            seen.store(true, Ordering::Relaxed);
+        }
+    };
+    let stub = McpStub::start(Script::new(Version::V2025_11_25).tamper_http(note)).await?;
+    let _mcp = Mcp::connect(&Target::at(&stub.http_url())?, &Profile::new(Version::V2025_11_25)).await?;
+    assert!(answered.load(Ordering::Relaxed), "the greeting was over before the stream was asked for");
     Ok(())
 }

@@ -243,13 +243,13 @@ async fn bad_completion(cx: &mut Cx) -> Judged {
     invalid_params(cx, "completion/complete", params).await
 }
 
-fn logs(heard: &[Value], text: &str) -> Vec<Value> {
+pub(super) fn logs(heard: &[Value], text: &str) -> Vec<Value> {
     let logs = heard.iter().filter(|message| message["method"] == "notifications/message");
     logs.filter(|message| message["params"]["data"].to_string().contains(text)).cloned().collect()
 }
 
 /// A tool that would log is not enough: without the capability there is no level to set.
-fn logging_declared(cx: &Cx) -> Result<(), Miss> {
+pub(super) fn logging_declared(cx: &Cx) -> Result<(), Miss> {
     match cx.facts.capabilities.get("logging") {
         Some(_) => Ok(()),
         None => Err(Miss::Elsewhere("the server does not declare `logging`".to_owned())),

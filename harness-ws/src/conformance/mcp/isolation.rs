@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::features::{logging_declared, logs};
 use super::{Cx, Judged, Miss, Need, broken, checks, result_of, text_of};
 use crate::mcp::{Mcp, Role, brief};
 
@@ -10,6 +11,7 @@ checks! {
     "M78" Both Must "basic#responses" "the same ids in two sessions at once do not mix" Greeted Need::Roles(&[Role::Echo]) => same_ids;
     "M79" Both Must "basic#responses" "the reply to a session that left reaches nobody" Greeted Need::Roles(&[Role::Hold, Role::Release]) => left_behind;
     "M80" Both Sound "basic" "an error tells nothing of another session" Greeted Need::Roles(&[Role::Echo]) => discreet_errors;
+    "M81" Sessions Sound "server/utilities/logging#setting-log-level" "the level that one session sets is not that of another" Greeted Need::Roles(&[Role::Log]) => own_level;
 }
 
 fn other(cx: &mut Cx) -> Result<&mut Mcp, Miss> {
@@ -91,4 +93,28 @@ async fn discreet_errors(cx: &mut Cx) -> Judged {
         true => broken!("the error is {}", brief(reply.message())),
         false => Ok("1 error".to_owned()),
     }
+}
+
+async fn own_level(cx: &mut Cx) -> Judged {
+    const TRIES: usize = 3; // where a level is shared, sessions that are judged at once set it, too
+    logging_declared(cx)?;
+    cx.a.set_level("debug").await?;
+    cx.second().await?.set_level("emergency").await?;
+    if hears_itself(cx, "canary-beside").await? {
+        return Ok("2 levels".to_owned());
+    }
+    for _ in 0..TRIES {
+        cx.a.set_level("debug").await?;
+        if hears_itself(cx, "canary-alone").await? {
+            broken!("at the level `debug` a message of `info` stays away once another session has set `emergency`");
+        }
+    }
+    Err(Miss::Unknown("a message above the level that was set does not come at all".to_owned()))
+}
+
+/// True when a message of the level `info` comes to the session whose call caused it.
+async fn hears_itself(cx: &mut Cx, text: &str) -> Result<bool, Miss> {
+    cx.play(Role::Log, "info", text).await?;
+    let is_it = |message: &Value| !logs(std::slice::from_ref(message), text).is_empty();
+    Ok(cx.a.gather(1, is_it).await?.iter().any(is_it))
 }
