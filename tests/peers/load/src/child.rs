@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::ops::Sub;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +11,7 @@ use std::time::Duration;
 use harness_load::target::HttpRequest;
 use harness_load::{ANY, Load, p99, per_second};
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeVal;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -138,23 +140,44 @@ fn resident() -> u64 {
     statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4_096
 }
 
-/// Processor time of this process, or of all its children that have ended.
-pub(crate) fn cpu(who: UsageWho) -> Result<Duration> {
-    let usage = getrusage(who)?;
-    let micros = |time: nix::sys::time::TimeVal| time.tv_sec() as u64 * 1_000_000 + time.tv_usec() as u64;
-    Ok(Duration::from_micros(micros(usage.user_time()) + micros(usage.system_time())))
+/// Processor time: a program's own, and the kernel's on its behalf.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cpu {
+    pub(crate) user: Duration,
+    pub(crate) system: Duration,
+}
+
+impl Cpu {
+    /// Of this process, or of all its children that have ended.
+    pub(crate) fn now(who: UsageWho) -> Result<Self> {
+        let usage = getrusage(who)?;
+        let of = |time: TimeVal| Duration::from_micros(time.tv_sec() as u64 * 1_000_000 + time.tv_usec() as u64);
+        Ok(Self { user: of(usage.user_time()), system: of(usage.system_time()) })
+    }
+
+    pub(crate) fn total(self) -> Duration {
+        self.user + self.system
+    }
+}
+
+impl Sub for Cpu {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self { user: self.user - before.user, system: self.system - before.system }
+    }
 }
 
 /// Runs a program to its end: what it says, and the processor time it took.
-pub(crate) fn measured(command: &mut Command) -> Result<(String, Duration)> {
-    let before = cpu(UsageWho::RUSAGE_CHILDREN)?;
+pub(crate) fn measured(command: &mut Command) -> Result<(String, Cpu)> {
+    let before = Cpu::now(UsageWho::RUSAGE_CHILDREN)?;
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
     let mut text = String::new();
     child.stdout.take().ok_or("no output")?.read_to_string(&mut text)?;
     if !child.wait()?.success() {
         return Err(format!("{command:?} failed: {text}").into());
     }
-    Ok((text, cpu(UsageWho::RUSAGE_CHILDREN)? - before))
+    Ok((text, Cpu::now(UsageWho::RUSAGE_CHILDREN)? - before))
 }
 
 /// This binary as a program to run.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use harness_load::{Load, Times};
 use nix::sys::resource::UsageWho;
 
-use crate::child::{self, cpu};
+use crate::child::{self, Cpu};
 use peers_common::{Asked, Measured, Result};
 
 /// An iteration of nothing against the clock reads it makes and its three records.
@@ -14,13 +14,13 @@ pub(crate) fn noop(asked: &Asked) -> Result<Vec<Measured>> {
     let iterations = asked.times(3_000_000, 200_000);
     let (mut rounds, mut reads_each) = (Vec::new(), 0.0);
     for _ in 0..asked.rounds() {
-        let before = cpu(UsageWho::RUSAGE_SELF)?;
+        let before = Cpu::now(UsageWho::RUSAGE_SELF)?;
         let load = Load::closed(32).hold(Duration::from_secs(3_600)).at_most(iterations);
         let flow = |_| std::future::ready(Ok::<(), std::io::Error>(()));
         let run = child::one_thread().block_on(load.flow("nothing", 1, flow).run())?;
-        let ours = cpu(UsageWho::RUSAGE_SELF)? - before;
+        let ours = (Cpu::now(UsageWho::RUSAGE_SELF)? - before).total();
         reads_each = run.generator().clock_reads as f64 / iterations as f64;
-        let before = cpu(UsageWho::RUSAGE_SELF)?;
+        let before = Cpu::now(UsageWho::RUSAGE_SELF)?;
         let mut times = [Times::default(), Times::default(), Times::default()];
         // As an engine of nothing else would do it: read the clock before and after, record what it said.
         let start = Instant::now();
@@ -35,7 +35,7 @@ pub(crate) fn noop(asked: &Asked) -> Result<Vec<Measured>> {
             black_box(Instant::now());
         }
         black_box(&times);
-        let floor = cpu(UsageWho::RUSAGE_SELF)? - before;
+        let floor = (Cpu::now(UsageWho::RUSAGE_SELF)? - before).total();
         let nanos = |cpu: Duration| cpu.as_nanos() as f64 / iterations as f64;
         println!("  {:.0} ns an iteration, its floor {:.0} ns", nanos(ours), nanos(floor));
         rounds.push((nanos(ours), nanos(floor)));

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::child::{self, Server};
+use crate::child::{self, Cpu, Server};
 use peers_common::{Asked, Measured, Result};
 
 /// Connections of both sides.
@@ -38,14 +38,14 @@ pub(crate) fn against_rlt(asked: &Asked) -> Result<Vec<Measured>> {
 }
 
 /// Our ready-made target.
-fn target(address: SocketAddr, seconds: u64) -> Result<(u64, Duration)> {
+fn target(address: SocketAddr, seconds: u64) -> Result<(u64, Cpu)> {
     let words = ["closed", &address.to_string(), &(seconds * 1_000).to_string(), USERS];
     let (text, cpu) = child::measured(&mut child::ours(&words)?)?;
     Ok((text.trim().parse()?, cpu))
 }
 
 /// A program beside this one; its last line says how many requests it made.
-fn framework(name: &'static str) -> impl Fn(SocketAddr, u64) -> Result<(u64, Duration)> {
+fn framework(name: &'static str) -> impl Fn(SocketAddr, u64) -> Result<(u64, Cpu)> {
     move |address, seconds| {
         let program = std::env::current_exe()?.with_file_name(name);
         let words = [address.to_string(), seconds.to_string(), USERS.to_owned()];
@@ -66,13 +66,16 @@ fn against(
     asked: &Asked,
     goal: &'static str,
     peer: &'static str,
-    ours: impl Fn(SocketAddr, u64) -> Result<(u64, Duration)>,
-    theirs: impl Fn(SocketAddr, u64) -> Result<(u64, Duration)>,
+    ours: impl Fn(SocketAddr, u64) -> Result<(u64, Cpu)>,
+    theirs: impl Fn(SocketAddr, u64) -> Result<(u64, Cpu)>,
 ) -> Result<Vec<Measured>> {
     let seconds = asked.times(3, 1);
     let server = Server::start(0, Duration::ZERO)?;
-    let (mut rounds, mut rates) = (Vec::new(), Vec::new());
-    let each = |(requests, cpu): (u64, Duration)| cpu.as_secs_f64() * 1e6 / requests.max(1) as f64;
+    let (mut rounds, mut rates, mut own) = (Vec::new(), Vec::new(), Vec::new());
+    let micros = |requests: u64, time: Duration| time.as_secs_f64() * 1e6 / requests.max(1) as f64;
+    let each = |(requests, cpu): (u64, Cpu)| micros(requests, cpu.total());
+    // Sending and receiving cost every program the same in the kernel; what it adds itself is the rest.
+    let outside = |(requests, cpu): (u64, Cpu)| micros(requests, cpu.user);
     for round in 0..asked.rounds() {
         // Who is first changes, since the one may heat the machine up for the other.
         let (ours, theirs) = if round % 2 == 0 {
@@ -82,9 +85,20 @@ fn against(
             let theirs = theirs(server.address, seconds)?;
             (ours(server.address, seconds)?, theirs)
         };
-        println!("  {:.2} against {:.2} µs CPU per request", each(ours), each(theirs));
+        println!(
+            "  {:.2} against {:.2} µs CPU per request, {:.2} against {:.2} of it outside the kernel",
+            each(ours),
+            each(theirs),
+            outside(ours),
+            outside(theirs)
+        );
+        own.push(serde_json::json!([outside(ours), outside(theirs)]));
         rounds.push((each(ours), each(theirs)));
         rates.push(serde_json::json!([ours.0 / seconds, theirs.0 / seconds]));
     }
-    Ok(vec![Measured::pairs(goal, peer, "µs CPU per request", &rounds).detail("requests_per_second", rates)])
+    Ok(vec![
+        Measured::pairs(goal, peer, "µs CPU per request", &rounds)
+            .detail("requests_per_second", rates)
+            .detail("outside_the_kernel", own),
+    ])
 }
