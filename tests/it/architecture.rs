@@ -128,7 +128,8 @@ impl House {
             let siblings = package
                 .dependencies
                 .iter()
-                .filter(|dependency| dependency.path.is_some())
+                // A package's own tests may turn its features on.
+                .filter(|dependency| dependency.path.is_some() && package.name.as_str() != dependency.name)
                 .map(|dependency| dependency.name.clone())
                 .collect();
             house.arrows.insert(package.name.to_string(), siblings);
