@@ -79,7 +79,7 @@ const PEERS: &[Peer] = &[
     Peer {
         transport: Transport::Stdio,
         expected: "tower-mcp-stdio.txt",
-        unsteady: &["M17", "M68", "M71", "M74", "M76", "T09"],
+        unsteady: &["M16", "M17", "M68", "M70", "M71", "M74", "M76", "T09"],
         ..TOWER_MCP
     },
 ];
