@@ -4,9 +4,8 @@
 //! check judges its own rule only and is lenient about the rest, so that one defect turns one check red. When the
 //! server does not answer a plain call at all, everything else is without evidence.
 //!
-//! Where silence is right, a server that answers out of order could answer the fence before it breaks the silence;
-//! where
-//! a reply is due, it is waited for beyond the fence.
+//! Where silence is right, a server that answers out of order could answer the fence before it breaks the silence; where
+//! something is due, it is waited for beyond the fence.
 //!
 //! [`jsonrpc`] checks JSON-RPC framing alone; [`mcp()`] checks a profile of MCP, JSON-RPC included, over WebSocket, Streamable
 //! HTTP or stdio. WebSocket is not an official MCP transport, and no result here is a certificate.
@@ -27,6 +26,7 @@ use harness_props::Outcome;
 use serde_json::{Value, json};
 
 use self::line::{Line, Verdict};
+use self::mcp::LEFT_OUT;
 use crate::findings::{Finding, Findings};
 use crate::jsonrpc::Call;
 use crate::mcp::{Profile, Target, Version};
@@ -173,21 +173,31 @@ pub async fn jsonrpc(url: impl AsRef<str>, options: Options) -> CoreResult<Findi
     let first = Ws::connect(url).await?;
     let shown = first.url().to_owned();
     drop(first);
-    Ok(Findings::new(shown, jsonrpc_list(&Target::at(url)?, &options).await))
+    Ok(Findings::new(shown, jsonrpc_list(&Target::at(url)?, &options, &Scope::default()).await))
 }
 
-/// The JSON-RPC checks over any transport.
-async fn jsonrpc_list(target: &Target, options: &Options) -> Vec<Finding> {
-    let all: Vec<_> = messages::CHECKS.iter().chain(batches::CHECKS).collect();
-    let (bases, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|check| check.id == messages::BASE);
-    let mut list = run_all(bases, target, options).await;
-    let answers = list.iter().all(|finding| finding.outcome.is_pass());
+/// The JSON-RPC checks that the scope wants, over any transport; the base is asked in any case, since it tells what the
+/// others mean.
+async fn jsonrpc_list(target: &Target, options: &Options, scope: &Scope) -> Vec<Finding> {
+    let wanted = messages::CHECKS.iter().chain(batches::CHECKS).filter(|check| scope.wants(check.id));
+    let (left_out, asked): (Vec<_>, Vec<_>) = wanted.partition(|check| scope.leaves_out(check.id));
+    let without = |check: &'static Check, outcome| finding(check, Verdict::bare(outcome));
+    let mut list: Vec<_> =
+        left_out.into_iter().map(|check| without(check, Outcome::not_applicable(LEFT_OUT))).collect();
+    if asked.is_empty() {
+        return list;
+    }
+    let is_base = |check: &&Check| check.id == messages::BASE;
+    let base = run_all(messages::CHECKS.iter().filter(is_base).collect(), target, options).await;
+    let answers = base.iter().all(|finding| finding.outcome.is_pass());
+    let (bases, others): (Vec<_>, Vec<_>) = asked.into_iter().partition(is_base);
     let (asked, mute): (Vec<_>, Vec<_>) =
         others.into_iter().partition(|check| answers || check.id == messages::WELCOME);
+    list.extend(base.into_iter().take(bases.len()));
     list.extend(run_all(asked, target, options).await);
     list.extend(mute.into_iter().map(|check| {
         let why = format!("the server does not answer a plain call ({})", messages::BASE);
-        finding(check, Verdict::bare(Outcome::no_evidence(why)))
+        without(check, Outcome::no_evidence(why))
     }));
     list
 }

@@ -411,19 +411,23 @@ impl Mcp {
         }
     }
 
-    /// What comes until a fence is answered; over HTTP, where streams are not ordered against each other, until so many messages
-    /// that fit have come or half the limit is over. For what has to come: what has to stay away is shown by a fence.
-    pub(crate) async fn gather(&mut self, most: usize, fits: impl Fn(&Value) -> bool) -> CoreResult<Vec<Value>> {
-        let mut heard = self.fence().await?;
+    /// The messages that fit: all that come until a fence is answered, and where they are fewer than so many, those that come
+    /// behind it, for at most half the limit.
+    ///
+    /// For what has to come: a reply may overtake another (JSON-RPC 2.0 orders none), and a notification the reply to what
+    /// caused it. What has to stay away is shown by a fence.
+    pub(crate) async fn gather(&mut self, least: usize, fits: impl Fn(&Value) -> bool) -> CoreResult<Vec<Value>> {
+        let mut fitting = self.fence().await?;
+        fitting.retain(&fits);
         let deadline = Instant::now() + self.limit / 2;
-        while self.channel.is_http() && heard.iter().filter(|message| fits(message)).count() < most {
-            match self.next(deadline).await {
-                Ok(message) => heard.push(message),
+        while fitting.len() < least {
+            match self.until(deadline, "what has to come", &fits).await {
+                Ok(message) => fitting.push(message),
                 Err(error) if error.kind() == ErrorKind::Timeout => break,
                 Err(error) => return Err(error),
             }
         }
-        Ok(heard)
+        Ok(fitting)
     }
 
     /// The status by which alone the server refused what was sent last and awaits no reply; over HTTP only, where that is known

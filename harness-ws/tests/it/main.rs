@@ -11,6 +11,7 @@ mod exchange;
 mod mcp;
 mod mcp_defects;
 mod mcp_memory;
+mod mcp_overtaken;
 mod mcp_resume;
 mod mcp_sockets;
 mod mcp_stateless_defects;

@@ -190,6 +190,29 @@ pub(crate) fn remembering() -> Vec<Defect> {
             turn.said.retain(stays);
         }),
     ));
+    let held = seen();
+    let ended = seen();
+    all.push((
+        "a cancellation ends whatever has that id",
+        "M82",
+        Box::new(move |turn| {
+            let mine = |id: &Value| format!("{} {id}", turn.session);
+            let cancelled = heard(turn, "/params/requestId");
+            if turn.tool() == "hold" {
+                held.lock().unwrap().insert(mine(&heard(turn, "/id")));
+            } else if turn.method() == "notifications/cancelled" && held.lock().unwrap().remove(&mine(&cancelled)) {
+                let same = format!(" {cancelled}");
+                ended.lock().unwrap().extend(held.lock().unwrap().iter().filter(|held| held.ends_with(&same)).cloned());
+            } else {
+                let own = format!("{} ", turn.session);
+                let of_mine = |held: &String| held.strip_prefix(&own).and_then(|id| id.parse::<u64>().ok());
+                for id in ended.lock().unwrap().extract_if(.., |held| held.starts_with(&own)) {
+                    let reply = json!({"jsonrpc": "2.0", "id": of_mine(&id), "result": {"content": []}});
+                    turn.said.insert(0, reply);
+                }
+            }
+        }),
+    ));
     all
 }
 

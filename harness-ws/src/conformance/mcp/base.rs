@@ -26,25 +26,21 @@ fn known(cx: &Cx, id: &Value) -> Value {
     cx.a.request(id, method, Value::Null)
 }
 
-/// Sends a text and gives everything that came before a fence was answered.
+/// Sends a text and gives everything that came before a fence was answered, except a refusal by a status alone.
 ///
-/// Where a reply is due it is waited for first: over HTTP, and from a server that works on several requests at once, it may
-/// come behind that of the fence.
+/// A reply that is due is waited for first, since it may come behind that of the fence.
 async fn said_to(cx: &mut Cx, text: String) -> Result<Vec<Value>, Miss> {
     let message: Value = serde_json::from_str(&text).unwrap_or_default();
     let id = message.get("id").filter(|id| id.is_string() || id.is_u64()).filter(|_| message["method"].is_string());
     cx.a.send_raw(text).await?;
     let mut said = Vec::new();
-    if id.is_none()
-        && let Some(status) = cx.a.refused_status().await
-    {
-        said.push(json!({"status": status}));
-    }
     if let Some(id) = id {
         let deadline = std::time::Instant::now() + cx.limit / 2;
         said.extend(
             cx.a.until(deadline, "a reply", |message| is_reply(message) && message.get("id") == Some(id)).await,
         );
+    } else {
+        cx.a.refused_status().await;
     }
     said.extend(cx.a.fence().await?);
     Ok(said)
@@ -55,30 +51,26 @@ fn served(said: &[Value]) -> Option<&Value> {
     said.iter().find(|message| is_reply(message) && message.get("result").is_some())
 }
 
-async fn refused(cx: &mut Cx, text: String, codes: &[i64]) -> Judged {
-    let said = said_to(cx, text.clone()).await?;
-    let refusal = said.iter().find_map(|message| message["error"]["code"].as_i64());
-    // Over HTTP what is no request may be refused by its status alone.
-    let status = said.iter().find_map(|message| message["status"].as_u64());
-    match (refusal, status) {
-        (Some(code), _) if codes.contains(&code) => Ok(format!("{code}")),
-        (None, Some(status)) => Ok(format!("status {status}")),
-        _ => broken!(
-            "{} was answered by {:?}",
-            text.chars().take(120).collect::<String>(),
-            said.iter().map(brief).collect::<Vec<_>>()
-        ),
+/// A request is answered by an error with one of these codes; over HTTP what is none may be refused by its status alone.
+async fn refused(cx: &mut Cx, request: &Value, codes: &[i64]) -> Judged {
+    cx.a.send_raw(request.to_string()).await?;
+    let has_id = request["id"].is_string() || request["id"].is_u64();
+    if !has_id && let Some(status) = cx.a.refused_status().await {
+        return Ok(format!("status {status}"));
+    }
+    let replies = cx.a.gather(1, is_reply).await?;
+    match replies.iter().find_map(|reply| reply["error"]["code"].as_i64()) {
+        Some(code) if codes.contains(&code) => Ok(format!("{code}")),
+        _ => broken!("{} was answered by {:?}", brief(request), replies.iter().map(brief).collect::<Vec<_>>()),
     }
 }
 
 async fn null_id(cx: &mut Cx) -> Judged {
-    let text = known(cx, &Value::Null).to_string();
-    refused(cx, text, &[INVALID_REQUEST]).await
+    refused(cx, &known(cx, &Value::Null), &[INVALID_REQUEST]).await
 }
 
 async fn fractional_id(cx: &mut Cx) -> Judged {
-    let text = known(cx, &json!(1.5)).to_string();
-    refused(cx, text, &[INVALID_REQUEST]).await
+    refused(cx, &known(cx, &json!(1.5)), &[INVALID_REQUEST]).await
 }
 
 async fn long_id(cx: &mut Cx) -> Judged {
@@ -117,8 +109,8 @@ async fn stray_response(cx: &mut Cx) -> Judged {
 }
 
 async fn array_params(cx: &mut Cx) -> Judged {
-    let text = json!({"jsonrpc": "2.0", "id": "array", "method": "tools/list", "params": [1, 2]}).to_string();
-    refused(cx, text, &[INVALID_REQUEST, INVALID_PARAMS]).await
+    let request = json!({"jsonrpc": "2.0", "id": "array", "method": "tools/list", "params": [1, 2]});
+    refused(cx, &request, &[INVALID_REQUEST, INVALID_PARAMS]).await
 }
 
 async fn same_id_twice(cx: &mut Cx) -> Judged {

@@ -1,11 +1,14 @@
 //! Resources, prompts, completion, logging, progress, cancellation.
 
+use std::time::Instant;
+
+use harness_core::ErrorKind;
 use serde_json::{Value, json};
 
 use super::tools::{invalid_params, is_base64};
 use super::{Cx, Judged, Miss, Need, broken, checks, text_of};
 use crate::jsonrpc::{INVALID_PARAMS, METHOD_NOT_FOUND, is_reply, refuses_notification};
-use crate::mcp::{Role, brief, meta_key};
+use crate::mcp::{Mcp, RequestId, Role, brief, meta_key};
 
 checks! {
     "M49" Both Must "server/resources#listing-resources" "every resource has a uri and a name" Greeted Need::Capability("resources") => resources_listed;
@@ -131,8 +134,13 @@ async fn traversal(cx: &mut Cx) -> Judged {
     Ok(format!("{} addresses", HOSTILE.len()))
 }
 
-fn updates(heard: &[Value]) -> usize {
-    heard.iter().filter(|message| message["method"] == "notifications/resources/updated").count()
+fn is_update(message: &Value) -> bool {
+    message["method"] == "notifications/resources/updated"
+}
+
+/// How often it was told up to here that a resource has changed.
+async fn updates(mcp: &mut Mcp) -> Result<usize, Miss> {
+    Ok(mcp.fence().await?.iter().filter(|message| is_update(message)).count())
 }
 
 /// Something to subscribe to.
@@ -147,7 +155,7 @@ async fn subscribed(cx: &mut Cx) -> Judged {
     let uri = subject(cx)?;
     cx.a.subscribe(&uri).await?;
     cx.play(Role::Touch, "", &uri).await?;
-    match updates(&cx.a.gather(1, |message| updates(std::slice::from_ref(message)) > 0).await?) {
+    match cx.a.gather(1, is_update).await?.len() {
         1 => Ok("1 change".to_owned()),
         n => broken!("{n} notifications came of one change"),
     }
@@ -158,7 +166,7 @@ async fn unsubscribed(cx: &mut Cx) -> Judged {
     cx.a.subscribe(&uri).await?;
     cx.a.unsubscribe(&uri).await?;
     cx.play(Role::Touch, "", &uri).await?;
-    match updates(&cx.a.fence().await?) {
+    match updates(&mut cx.a).await? {
         0 => Ok("silence proven by a fence".to_owned()),
         n => broken!("{n} notifications came after unsubscribing"),
     }
@@ -171,7 +179,7 @@ async fn not_subscribed(cx: &mut Cx) -> Judged {
     cx.play(Role::Touch, "", &uri).await?;
     cx.a.fence().await?;
     let Some(other) = &mut cx.b else { return Err(Miss::Unknown("there is no second conversation".to_owned())) };
-    match updates(&other.fence().await?) {
+    match updates(other).await? {
         0 => Ok("silence proven by a fence".to_owned()),
         n => broken!("{n} notifications came to a session that did not subscribe"),
     }
@@ -243,9 +251,9 @@ async fn bad_completion(cx: &mut Cx) -> Judged {
     invalid_params(cx, "completion/complete", params).await
 }
 
-pub(super) fn logs(heard: &[Value], text: &str) -> Vec<Value> {
-    let logs = heard.iter().filter(|message| message["method"] == "notifications/message");
-    logs.filter(|message| message["params"]["data"].to_string().contains(text)).cloned().collect()
+/// A log message with this text.
+pub(super) fn is_log(message: &Value, text: &str) -> bool {
+    message["method"] == "notifications/message" && message["params"]["data"].to_string().contains(text)
 }
 
 /// A tool that would log is not enough: without the capability there is no level to set.
@@ -262,7 +270,7 @@ async fn lower_levels(cx: &mut Cx) -> Judged {
     for level in ["debug", "info", "warning"] {
         cx.play(Role::Log, level, "too low").await?;
     }
-    match logs(&cx.a.fence().await?, "too low").len() {
+    match cx.a.fence().await?.iter().filter(|message| is_log(message, "too low")).count() {
         0 => Ok("3 levels, silence proven by a fence".to_owned()),
         n => broken!("{n} messages came below the level `error`"),
     }
@@ -274,8 +282,7 @@ async fn higher_levels(cx: &mut Cx) -> Judged {
     for level in ["warning", "critical"] {
         cx.play(Role::Log, level, "high enough").await?;
     }
-    let high = |message: &Value| !logs(std::slice::from_ref(message), "high enough").is_empty();
-    match logs(&cx.a.gather(2, high).await?, "high enough").len() {
+    match cx.a.gather(2, |message| is_log(message, "high enough")).await?.len() {
         2 => Ok("2 levels".to_owned()),
         n => broken!("{n} of 2 messages came"),
     }
@@ -290,9 +297,8 @@ async fn log_shape(cx: &mut Cx) -> Judged {
     const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
     cx.a.set_level("debug").await?;
     cx.play(Role::Log, "info", "shape").await?;
-    let is_log = |message: &Value| message["method"] == "notifications/message";
-    let heard = cx.a.gather(1, is_log).await?;
-    let Some(message) = heard.iter().find(|message| is_log(message)) else {
+    let heard = cx.a.gather(1, |message| message["method"] == "notifications/message").await?;
+    let Some(message) = heard.first() else {
         return Err(Miss::Unknown("no log message came".to_owned()));
     };
     let params = &message["params"];
@@ -315,8 +321,7 @@ async fn progress(cx: &mut Cx, token: &str) -> Result<(Vec<Value>, Value), Miss>
 async fn progress_rises(cx: &mut Cx) -> Judged {
     let (mut told, _) = progress(cx, "token-1").await?;
     if told.is_empty() {
-        let is_progress = |message: &Value| message["method"] == "notifications/progress";
-        told = cx.a.gather(1, is_progress).await?.into_iter().filter(is_progress).collect();
+        told = cx.a.gather(1, |message| message["method"] == "notifications/progress").await?;
     }
     let mut last = f64::NEG_INFINITY;
     for message in &told {
@@ -356,9 +361,25 @@ async fn progress_stops(cx: &mut Cx) -> Judged {
     }
 }
 
-async fn hold(cx: &mut Cx, key: &str) -> Result<crate::mcp::RequestId, Miss> {
+/// Calls the tool that waits until it is released.
+pub(super) async fn hold(cx: &mut Cx, key: &str) -> Result<RequestId, Miss> {
     let call = cx.profile.role(Role::Hold, key, "");
     Ok(cx.a.start(&call.method, call.params).await?)
+}
+
+/// Releases what is held until this call is answered: a server that works on several requests at once may release before
+/// it holds.
+pub(super) async fn released(cx: &mut Cx, key: &str, id: &RequestId) -> Result<Value, Miss> {
+    let (deadline, wanted) = (Instant::now() + cx.limit, id.value());
+    loop {
+        cx.play(Role::Release, key, "").await?;
+        let patience = deadline.min(Instant::now() + cx.limit / 4);
+        let answers = |message: &Value| is_reply(message) && message["id"] == wanted;
+        match cx.a.until(patience, "the reply to the held call", answers).await {
+            Err(error) if error.kind() == ErrorKind::Timeout && patience < deadline => {}
+            answered => return Ok(answered?),
+        }
+    }
 }
 
 async fn cancelled(cx: &mut Cx) -> Judged {
@@ -393,11 +414,10 @@ async fn cancel_nothing(cx: &mut Cx) -> Judged {
 async fn cancel_one(cx: &mut Cx) -> Judged {
     let (gone, kept) = (hold(cx, "one").await?, hold(cx, "one").await?);
     cx.a.cancel(&gone, "no longer needed").await?;
-    cx.play(Role::Release, "one", "").await?;
-    let reply = cx.a.finish(&kept).await?;
-    match reply.result() {
+    let reply = released(cx, "one", &kept).await?;
+    match reply.get("result") {
         Some(_) => Ok("1 of 2 cancelled".to_owned()),
-        None => broken!("the other was answered by {}", brief(reply.message())),
+        None => broken!("the other was answered by {}", brief(&reply)),
     }
 }
 
@@ -426,10 +446,9 @@ async fn head_of_line(cx: &mut Cx) -> Judged {
 
 async fn late_answer(cx: &mut Cx) -> Judged {
     let id = hold(cx, "late").await?;
-    cx.play(Role::Release, "late", "").await?;
-    let reply = cx.a.finish(&id).await?;
-    if reply.result().is_none() {
-        broken!("it was answered by {}", brief(reply.message()));
+    let reply = released(cx, "late", &id).await?;
+    if reply.get("result").is_none() {
+        broken!("it was answered by {}", brief(&reply));
     }
     let more = cx.a.fence().await?;
     match more.iter().find(|message| is_reply(message) && message["id"] == id.value()) {

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use super::features::{logging_declared, logs};
-use super::{Cx, Judged, Miss, Need, broken, checks, result_of, text_of};
+use super::features::{hold, is_log, logging_declared, released};
+use super::{Cx, Judged, Miss, Need, broken, checks, text_of};
+use crate::jsonrpc::is_reply;
 use crate::mcp::{Mcp, Role, brief};
 
 checks! {
@@ -12,6 +13,7 @@ checks! {
     "M79" Both Must "basic#responses" "the reply to a session that left reaches nobody" Greeted Need::Roles(&[Role::Hold, Role::Release]) => left_behind;
     "M80" Both Sound "basic" "an error tells nothing of another session" Greeted Need::Roles(&[Role::Echo]) => discreet_errors;
     "M81" Sessions Sound "server/utilities/logging#setting-log-level" "the level that one session sets is not that of another" Greeted Need::Roles(&[Role::Log]) => own_level;
+    "M82" Both Must "basic/utilities/cancellation#behavior-requirements" "a cancellation ends no request of another session" Greeted Need::Roles(&[Role::Hold, Role::Release]) => own_cancellation;
 }
 
 fn other(cx: &mut Cx) -> Result<&mut Mcp, Miss> {
@@ -23,12 +25,9 @@ async fn private_state(cx: &mut Cx) -> Judged {
     if !text_of(&cx.play(Role::Recall, "secret", "").await?).contains("canary-of-a") {
         return Err(Miss::Unknown("the session does not keep what it was told".to_owned()));
     }
-    cx.second().await?;
-    let call = cx.profile.role(Role::Recall, "secret", "");
-    let found = result_of(other(cx)?, &call).await?;
-    match text_of(&found).contains("canary-of-a") {
-        true => broken!("another session read {}", brief(&found)),
-        false => Ok("1 value".to_owned()),
+    match cx.recalled_elsewhere("secret").await? {
+        found if text_of(&found).contains("canary-of-a") => broken!("another session read {}", brief(&found)),
+        _ => Ok("1 value".to_owned()),
     }
 }
 
@@ -70,10 +69,9 @@ async fn same_ids(cx: &mut Cx) -> Judged {
 }
 
 async fn left_behind(cx: &mut Cx) -> Judged {
-    let call = cx.profile.role(Role::Hold, "left", "");
-    cx.a.start(&call.method, call.params).await?;
+    hold(cx, "left").await?;
     if cx.a.fence().await.is_err() {
-        return Err(Miss::Unknown("the request in front holds up all others".to_owned()));
+        return Err(held_up());
     }
     cx.afresh().await?; // the first conversation is dropped with its call open
     cx.a.fence().await?;
@@ -112,9 +110,38 @@ async fn own_level(cx: &mut Cx) -> Judged {
     Err(Miss::Unknown("a message above the level that was set does not come at all".to_owned()))
 }
 
+async fn own_cancellation(cx: &mut Cx) -> Judged {
+    // Both conversations have come equally far, so that their held requests have one id.
+    cx.afresh().await?;
+    cx.second().await?;
+    let id = hold(cx, "own").await?;
+    if cx.a.fence().await.is_err() {
+        return Err(held_up());
+    }
+    let call = cx.profile.role(Role::Hold, "own", "");
+    let second = other(cx)?;
+    if second.start(&call.method, call.params).await? != id {
+        return Err(Miss::Unknown("the ids differ".to_owned()));
+    }
+    second.cancel(&id, "no longer needed").await?;
+    second.fence().await?;
+    let ended = |message: &&Value| is_reply(message) && message["id"] == id.value();
+    if let Some(reply) = cx.a.fence().await?.iter().find(ended) {
+        broken!("another session's cancellation of its own request {} ended it: {}", id.value(), brief(reply));
+    }
+    let reply = released(cx, "own", &id).await?;
+    match reply.get("result") {
+        Some(_) => Ok("2 requests of one id".to_owned()),
+        None => broken!("it was answered by {}", brief(&reply)),
+    }
+}
+
+fn held_up() -> Miss {
+    Miss::Unknown("the request in front holds up all others".to_owned())
+}
+
 /// True when a message of the level `info` comes to the session whose call caused it.
 async fn hears_itself(cx: &mut Cx, text: &str) -> Result<bool, Miss> {
     cx.play(Role::Log, "info", text).await?;
-    let is_it = |message: &Value| !logs(std::slice::from_ref(message), text).is_empty();
-    Ok(cx.a.gather(1, is_it).await?.iter().any(is_it))
+    Ok(!cx.a.gather(1, |message| is_log(message, text)).await?.is_empty())
 }

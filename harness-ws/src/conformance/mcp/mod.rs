@@ -90,10 +90,17 @@ impl Scope {
         self
     }
 
-    fn wants(&self, id: &str) -> bool {
+    pub(super) fn wants(&self, id: &str) -> bool {
         self.only.as_ref().is_none_or(|only| only.iter().any(|wanted| wanted == id))
     }
+
+    pub(super) fn leaves_out(&self, id: &str) -> bool {
+        self.skip.iter().any(|skipped| skipped == id)
+    }
 }
+
+/// What is said of a check that the scope leaves out.
+pub(super) const LEFT_OUT: &str = "left out by the scope";
 
 /// Why a check did not pass.
 enum Miss {
@@ -236,6 +243,12 @@ impl Cx {
         result_of(&mut self.a, &call).await
     }
 
+    /// What a second session finds under a key of this one.
+    async fn recalled_elsewhere(&mut self, key: &str) -> Result<Value, Miss> {
+        let call = self.profile.role(Role::Recall, key, "");
+        result_of(self.second().await?, &call).await
+    }
+
     fn lines(&self) -> Vec<String> {
         let mut lines = self.over.clone();
         lines.extend(self.a.lines());
@@ -351,14 +364,7 @@ async fn framing(target: &Target, profile: &Profile, scope: &Scope) -> Vec<Findi
         let begun = Call::new("notifications/initialized", Value::Null).notification();
         options = options.opening([greeting.request("open"), begun]);
     }
-    let list = jsonrpc_list(target, &options).await;
-    let mut list: Vec<_> = list.into_iter().filter(|finding| scope.wants(finding.id)).collect();
-    for finding in &mut list {
-        if scope.skip.iter().any(|id| id == finding.id) {
-            finding.outcome = Outcome::not_applicable("left out by the scope");
-        }
-    }
-    list
+    jsonrpc_list(target, &options, scope).await
 }
 
 /// Lists what there is, as far as it can be had.
@@ -409,8 +415,8 @@ async fn list_all(mcp: &mut Mcp, method: &str, member: &str) -> (Vec<Value>, Opt
 /// Whether a check applies; else why not.
 fn applies(check: &Check, profile: &Profile, scope: &Scope, facts: &Facts) -> Result<(), String> {
     let stateless = profile.version().is_stateless();
-    if scope.skip.iter().any(|id| id == check.id) {
-        return Err("left out by the scope".to_owned());
+    if scope.leaves_out(check.id) {
+        return Err(LEFT_OUT.to_owned());
     }
     match (check.era, stateless) {
         (Era::Sessions, true) => return Err("this version has no sessions".to_owned()),

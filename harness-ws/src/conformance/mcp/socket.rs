@@ -10,7 +10,7 @@ use harness_core::wait::seconds;
 use serde_json::{Value, json};
 
 use super::transport::ends;
-use super::{Cx, Judged, Miss, Need, broken, checks, result_of, text_of};
+use super::{Cx, Judged, Miss, Need, broken, checks, text_of};
 use crate::conformance::WelcomeFrame;
 use crate::jsonrpc::is_reply;
 use crate::mcp::{Idle, Mcp, Role, SecondSocket, Target, brief, handshake};
@@ -226,9 +226,7 @@ async fn again(cx: &mut Cx) -> Judged {
     if remembers && text_of(&cx.play(Role::Recall, "again", "").await?).contains("canary-of-before") {
         // Sessions that share what they keep while both are open are the defect of another check.
         cx.play(Role::Remember, "beside", "canary-of-now").await?;
-        let call = cx.profile.role(Role::Recall, "beside", "");
-        let beside = result_of(cx.second().await?, &call).await?;
-        if text_of(&beside).contains("canary-of-now") {
+        if text_of(&cx.recalled_elsewhere("beside").await?).contains("canary-of-now") {
             return Err(Miss::Unknown("sessions share what they keep while both are open".to_owned()));
         }
         broken!("the new session knows what the old one kept");

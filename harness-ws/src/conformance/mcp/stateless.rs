@@ -129,24 +129,24 @@ async fn same_list(cx: &mut Cx) -> Judged {
     }
 }
 
-async fn logged(cx: &mut Cx, level: &str, meta: Value) -> Result<Vec<Value>, Miss> {
+/// The log messages of a call, of which so many have to come.
+async fn logged(cx: &mut Cx, level: &str, meta: Value, least: usize) -> Result<Vec<Value>, Miss> {
     let mut call = cx.profile.role(Role::Log, level, "said in the stateless era");
     call.params["_meta"] = meta;
     cx.a.call(&call.method, call.params).await?;
-    let heard = cx.a.fence().await?;
-    Ok(heard.into_iter().filter(|message| message["method"] == "notifications/message").collect())
+    Ok(cx.a.gather(least, |message| message["method"] == "notifications/message").await?)
 }
 
 async fn no_logs(cx: &mut Cx) -> Judged {
-    match logged(cx, "critical", json!({})).await?.first() {
+    match logged(cx, "critical", json!({}), 0).await?.first() {
         Some(message) => broken!("it came: {}", brief(message)),
         None => Ok("silence proven by a fence".to_owned()),
     }
 }
 
 async fn some_logs(cx: &mut Cx) -> Judged {
-    let (low, high) =
-        (logged(cx, "info", log_level("error")).await?, logged(cx, "critical", log_level("error")).await?);
+    let low = logged(cx, "info", log_level("error"), 0).await?;
+    let high = logged(cx, "critical", log_level("error"), 1).await?;
     match (low.len(), high.len()) {
         (0, 1) => Ok("2 levels".to_owned()),
         (low, high) => broken!("{low} lower and {high} higher messages came"),
@@ -155,8 +155,8 @@ async fn some_logs(cx: &mut Cx) -> Judged {
 
 async fn acknowledged(cx: &mut Cx) -> Judged {
     let id = cx.a.start("subscriptions/listen", json!({"notifications": {"toolsListChanged": true}})).await?;
-    let heard = cx.a.fence().await?;
-    let Some(first) = heard.first() else { broken!("nothing came before a fence was answered") };
+    let heard = cx.a.gather(1, |_| true).await?;
+    let Some(first) = heard.first() else { broken!("nothing came") };
     let tag = &first["params"]["_meta"][meta_key("subscriptionId")];
     match first["method"] == "notifications/subscriptions/acknowledged" && *tag == id.value() {
         true => Ok("1 stream".to_owned()),
@@ -164,28 +164,24 @@ async fn acknowledged(cx: &mut Cx) -> Judged {
     }
 }
 
-fn told(heard: &[Value]) -> Vec<(String, Value)> {
-    let told = heard.iter().filter(|message| message.get("id").is_none());
-    told.map(|message| {
-        let tag = message["params"]["_meta"][meta_key("subscriptionId")].clone();
-        (message["method"].as_str().unwrap_or_default().to_owned(), tag)
-    })
-    .collect()
-}
-
-/// Changes tools and a resource; what is told of it.
-async fn change(cx: &mut Cx) -> Result<Vec<(String, Value)>, Miss> {
+/// Changes tools and a resource; what is told of it, of which so many have to come: the methods and the ids of the streams.
+async fn change(cx: &mut Cx, least: usize) -> Result<Vec<(String, Value)>, Miss> {
     let uri = cx.facts.resources.first().and_then(|one| one["uri"].as_str()).unwrap_or_default().to_owned();
     if cx.has_tool(Role::Touch) {
         cx.play(Role::Touch, "", &uri).await?;
     }
     cx.play(Role::Toggle, "", "").await?;
-    Ok(told(&cx.a.fence().await?))
+    let told = cx.a.gather(least, |message| message.get("id").is_none()).await?;
+    let tagged = told.iter().map(|message| {
+        let tag = message["params"]["_meta"][meta_key("subscriptionId")].clone();
+        (message["method"].as_str().unwrap_or_default().to_owned(), tag)
+    });
+    Ok(tagged.collect())
 }
 
 async fn opted(cx: &mut Cx) -> Judged {
     cx.a.listen(json!({"toolsListChanged": true})).await?;
-    match change(cx).await?.iter().find(|(method, _)| method != "notifications/tools/list_changed") {
+    match change(cx, 0).await?.iter().find(|(method, _)| method != "notifications/tools/list_changed") {
         Some((method, _)) => broken!("{method} was not opted for"),
         None => Ok("2 changes".to_owned()),
     }
@@ -193,7 +189,7 @@ async fn opted(cx: &mut Cx) -> Judged {
 
 async fn tagged(cx: &mut Cx) -> Judged {
     let (id, _) = cx.a.listen(json!({"toolsListChanged": true})).await?;
-    let told = change(cx).await?;
+    let told = change(cx, 1).await?;
     match told.iter().find(|(method, _)| method == "notifications/tools/list_changed") {
         Some((_, tag)) if *tag == id.value() => Ok("1 change".to_owned()),
         Some((_, tag)) => broken!("it carries the id {tag} in place of {}", id.value()),
@@ -205,7 +201,7 @@ async fn two_streams(cx: &mut Cx) -> Judged {
     let uri = cx.facts.resources.first().map_or(Value::Null, |one| one["uri"].clone());
     let (tools, _) = cx.a.listen(json!({"toolsListChanged": true})).await?;
     let (resources, _) = cx.a.listen(json!({"resourceSubscriptions": [uri]})).await?;
-    let told = change(cx).await?;
+    let told = change(cx, 2).await?;
     let count = |id: &Value| told.iter().filter(|(_, tag)| tag == id).count();
     match (count(&tools.value()), count(&resources.value())) {
         (1, 1) => Ok("2 streams".to_owned()),
@@ -216,7 +212,7 @@ async fn two_streams(cx: &mut Cx) -> Judged {
 async fn stream_cancelled(cx: &mut Cx) -> Judged {
     let (id, _) = cx.a.listen(json!({"toolsListChanged": true})).await?;
     cx.a.cancel(&id, "heard enough").await?;
-    match change(cx).await?.iter().find(|(method, _)| method == "notifications/tools/list_changed") {
+    match change(cx, 0).await?.iter().find(|(method, _)| method == "notifications/tools/list_changed") {
         Some((method, _)) => broken!("{method} came after the cancellation"),
         None => Ok("silence proven by a fence".to_owned()),
     }

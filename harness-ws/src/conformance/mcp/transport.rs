@@ -154,8 +154,7 @@ async fn odd_lines(cx: &mut Cx) -> Judged {
     let method = if cx.profile.version().is_stateless() { "server/discover" } else { "ping" };
     let request = cx.a.request(&json!("crlf"), method, Value::Null);
     cx.a.send_raw(format!("{request}\r")).await?;
-    let heard = cx.a.fence().await?;
-    match heard.iter().find(|message| message["id"] == "crlf") {
+    match cx.a.gather(1, |message| message["id"] == "crlf").await?.first() {
         Some(reply) if reply.get("result").is_some() => Ok("2 lines".to_owned()),
         other => broken!("a line with CRLF was answered by {:?}", other.map(brief)),
     }

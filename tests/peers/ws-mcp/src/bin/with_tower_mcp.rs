@@ -1,6 +1,7 @@
 //! The crate `tower-mcp`: one server over WebSocket, Streamable HTTP or stdio, written with its builders.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 
 use peers_ws_mcp::{Address, Key, Logged, Memory, PICTURE, Pair, Sum, Text, asked};
 use tower_mcp::extract::{Context, Json};
@@ -11,8 +12,10 @@ use tower_mcp::{
     StdioTransport, ToolBuilder,
 };
 
-/// What this session keeps: the crate has a place for it.
+/// What this session keeps: the crate has a place for it, and calls that come at once look there at once.
 fn memory(context: &Context) -> Memory {
+    static LOOKING: Mutex<()> = Mutex::new(());
+    let _alone = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(session) = context.session() else { return Memory::default() };
     session.get::<Memory>().unwrap_or_else(|| {
         session.insert(Memory::default());
