@@ -2,12 +2,13 @@
 //! profile. What turns red has to be what `examples/pattern-service/matrix.json` says, no less and no more.
 //!
 //! Each run leaves its reports below `target/plants/matrix/`; a run of the same executable that is there already is not run
-//! again, so that an interrupted matrix goes on where it was.
+//! again, so that an interrupted matrix goes on where it was. Runs go side by side; one with a surprise is repeated alone.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Instant, UNIX_EPOCH};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -75,36 +76,116 @@ pub(crate) fn run(only: &[String], fresh: bool) -> bool {
     if fresh {
         let _ = std::fs::remove_dir_all(&base);
     }
-    let stamp = stamp(&executable);
-    let (mut bad, mut took, mut all) = (0, Duration::ZERO, BTreeMap::new());
+    let begun = Instant::now();
+    let matrix = Matrix { stamp: stamp(&executable), executable, base, table };
     let names = std::iter::once(NONE.to_owned()).chain(plants);
-    for name in names.filter(|name| only.is_empty() || only.contains(name)) {
-        let begun = Instant::now();
-        let (seen, planned) = match seen_of(&executable, &base.join(&name), &name, &stamp) {
-            Ok(seen) => seen,
-            Err(why) => {
-                println!("{name:<28} NOT RUN: {why}");
-                bad += 1;
-                continue;
-            }
-        };
-        took += begun.elapsed();
-        let unplanted = Expected { gap: Some("nothing is planted".to_owned()), ..Expected::default() };
-        let expected =
-            table.get(&name).cloned().unwrap_or_else(|| if name == NONE { unplanted } else { Expected::default() });
-        let surprises = surprises(&expected, &seen, planned);
-        let red: Vec<&str> = seen.iter().filter(|(_, word)| *word == "fail").map(|(id, _)| id.as_str()).collect();
-        let verdict = if surprises.is_empty() { "as expected".to_owned() } else { surprises.join("; ") };
-        println!("{name:<28} {:>5.1} s  red {:<28} {verdict}", begun.elapsed().as_secs_f64(), red.join(" "));
-        bad += u32::from(!surprises.is_empty());
-        all.insert(name, red.into_iter().map(str::to_owned).collect::<Vec<_>>());
+    let names: Vec<_> = names.filter(|name| only.is_empty() || only.contains(name)).collect();
+    let mut all = matrix.side_by_side(&names);
+    // A neighbour may have been the reason.
+    for name in &names {
+        if all.get(name).is_none_or(|run| !run.surprises.is_empty()) {
+            matrix.forget(name);
+            all.insert(name.clone(), matrix.one(name, 0, " (alone)"));
+        }
     }
-    let seen = base.join("seen.json");
-    if let Ok(text) = serde_json::to_string_pretty(&all) {
+    let bad = all.values().filter(|run| !run.surprises.is_empty()).count();
+    let seen = matrix.base.join("seen.json");
+    let red: BTreeMap<_, _> = all.iter().map(|(name, run)| (name, &run.red)).collect();
+    if let Ok(text) = serde_json::to_string_pretty(&red) {
         let _ = std::fs::write(&seen, text + "\n");
     }
-    println!("{} runs, {bad} with surprises, {:.0} s; what was red: {}", all.len(), took.as_secs_f64(), seen.display());
+    let took = begun.elapsed().as_secs_f64();
+    println!("{} runs, {bad} with surprises, {took:.0} s; what was red: {}", all.len(), seen.display());
     bad == 0
+}
+
+/// What a defect did to the campaign.
+struct Run {
+    red: Vec<String>,
+    surprises: Vec<String>,
+}
+
+/// The runs of one build.
+struct Matrix {
+    executable: PathBuf,
+    stamp: String,
+    base: PathBuf,
+    table: BTreeMap<String, Expected>,
+}
+
+impl Matrix {
+    /// Two runs at a time where there are two cores: each is idle most of its time. Each has a directory for temporary files of
+    /// its own, and with it turns of its own, so that scenarios that run alone do so within their run.
+    fn side_by_side(&self, names: &[String]) -> BTreeMap<String, Run> {
+        let lanes = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(2));
+        let (queue, all) = (Mutex::new(names.iter()), Mutex::new(BTreeMap::new()));
+        std::thread::scope(|threads| {
+            for lane in 0..lanes {
+                let (queue, all) = (&queue, &all);
+                threads.spawn(move || {
+                    loop {
+                        let Some(name) = queue.lock().unwrap_or_else(PoisonError::into_inner).next() else { break };
+                        let run = self.one(name, lane, "");
+                        all.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), run);
+                    }
+                });
+            }
+        });
+        all.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget(&self, name: &str) {
+        let _ = std::fs::remove_dir_all(self.base.join(name));
+    }
+
+    /// Runs it unless it was run, says what came of it, and compares that with the table.
+    fn one(&self, name: &str, lane: usize, how: &str) -> Run {
+        let begun = Instant::now();
+        let (seen, planned) = match self.seen_of(name, lane) {
+            Ok(seen) => seen,
+            Err(why) => {
+                println!("{name:<28} NOT RUN{how}: {why}");
+                return Run { red: Vec::new(), surprises: vec![why] };
+            }
+        };
+        let unplanted = Expected { gap: Some("nothing is planted".to_owned()), ..Expected::default() };
+        let other = if name == NONE { unplanted } else { Expected::default() };
+        let surprises = surprises(self.table.get(name).unwrap_or(&other), &seen, planned);
+        let red = seen.iter().filter(|(_, word)| *word == "fail").map(|(id, _)| id.clone());
+        let run = Run { red: red.collect(), surprises };
+        let verdict = if run.surprises.is_empty() { "as expected".to_owned() } else { run.surprises.join("; ") };
+        let (took, red) = (begun.elapsed().as_secs_f64(), run.red.join(" "));
+        println!("{name:<28} {took:>5.1} s  red {red:<28} {verdict}{how}");
+        run
+    }
+
+    /// The outcomes of a run, from its report if this very executable made one, else from a run that is made now.
+    fn seen_of(&self, plant: &str, lane: usize) -> Result<(Seen, usize), String> {
+        let out = self.base.join(plant);
+        let mark = out.join("made-by");
+        if std::fs::read_to_string(&mark).is_ok_and(|made_by| made_by == self.stamp)
+            && let Ok(seen) = read(&out)
+        {
+            return Ok(seen);
+        }
+        let _ = std::fs::remove_dir_all(&out);
+        let own = std::env::temp_dir().join(format!("harness-matrix-{lane}"));
+        std::fs::create_dir_all(&own).map_err(|error| format!("{}: {error}", own.display()))?;
+        let mut command = Command::new(&self.executable);
+        command.args(["--campaign", "--profile", "smoke", "--keep-going", "--out"]).arg(&out).env("TMPDIR", own);
+        if plant != NONE {
+            command.args(["--plant", plant]);
+        }
+        command.current_dir(step::root()).env("CARGO_MANIFEST_DIR", step::root().join("examples/pattern-service"));
+        let ran = command.stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
+        let told = || String::from_utf8_lossy(&ran.stdout).lines().rev().take(3).collect::<Vec<_>>().join(" / ");
+        if !matches!(ran.status.code(), Some(0..=2)) {
+            return Err(format!("{}: {}", ran.status, told()));
+        }
+        let seen = read(&out)?;
+        std::fs::write(&mark, &self.stamp).map_err(|error| error.to_string())?;
+        Ok(seen)
+    }
 }
 
 /// The run without any defect: nothing may be red.
@@ -139,31 +220,6 @@ fn stamp(executable: &Path) -> String {
         format!("{}-{}", meta.map_or(0, |meta| meta.len()), changed.map_or(0, |at| at.as_millis()))
     };
     format!("{} {}", of(executable), of(&step::target().join("debug/pattern-service")))
-}
-
-/// The outcomes of a run, from its report if this very executable made one, else from a run that is made now.
-fn seen_of(executable: &Path, out: &Path, plant: &str, stamp: &str) -> Result<(Seen, usize), String> {
-    let mark = out.join("made-by");
-    if std::fs::read_to_string(&mark).is_ok_and(|made_by| made_by == stamp)
-        && let Ok(seen) = read(out)
-    {
-        return Ok(seen);
-    }
-    let _ = std::fs::remove_dir_all(out);
-    let mut command = Command::new(executable);
-    command.args(["--campaign", "--profile", "smoke", "--keep-going", "--out"]).arg(out);
-    if plant != NONE {
-        command.args(["--plant", plant]);
-    }
-    command.current_dir(step::root()).env("CARGO_MANIFEST_DIR", step::root().join("examples/pattern-service"));
-    let ran = command.stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
-    let told = || String::from_utf8_lossy(&ran.stdout).lines().rev().take(3).collect::<Vec<_>>().join(" / ");
-    if !matches!(ran.status.code(), Some(0..=2)) {
-        return Err(format!("{}: {}", ran.status, told()));
-    }
-    let seen = read(out)?;
-    std::fs::write(&mark, stamp).map_err(|error| error.to_string())?;
-    Ok(seen)
 }
 
 fn read(out: &Path) -> Result<(Seen, usize), String> {

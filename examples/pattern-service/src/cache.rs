@@ -348,8 +348,8 @@ impl Cache {
     async fn subscribed(&self) -> Result<(), RedisError> {
         let silent = || RedisError::from((redis::ErrorKind::Io, "Redis is silent"));
         let client = self.link().client.clone();
-        let mut subscription = timeout(BEAT, client.get_async_pubsub()).await.map_err(|_| silent())??;
-        timeout(BEAT, subscription.subscribe(self.channel())).await.map_err(|_| silent())??;
+        let mut subscription = timeout(REDIS_LIMIT, client.get_async_pubsub()).await.map_err(|_| silent())??;
+        timeout(REDIS_LIMIT, subscription.subscribe(self.channel())).await.map_err(|_| silent())??;
         if !self.plants.on(Plant::KeepsMissedTexts) {
             self.local.clear(); // messages may have been missed
         }
@@ -371,7 +371,9 @@ impl Cache {
                     }
                     let mut publish = redis::cmd("PUBLISH");
                     publish.arg(self.channel()).arg(format!("{BEAT_NAME} {}", self.instance));
-                    let _: Option<i64> = self.ask(&publish).await;
+                    if self.ask::<i64>(&publish).await.is_none() {
+                        beat.reset_after(BEAT / 8); // the connection may be the one from before an outage
+                    }
                 }
             }
         }

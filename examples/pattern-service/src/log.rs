@@ -50,7 +50,9 @@ pub fn write(level: Level, message: fmt::Arguments<'_>) {
         Level::Debug => "DEBUG",
     };
     let ts = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    let _ = writeln!(std::io::stderr().lock(), "ts={ts:.3} level={name} {message}");
+    // In one piece, so that what others write to the same file stands in front of it or behind.
+    let line = format!("ts={ts:.3} level={name} {message}\n");
+    let _ = std::io::stderr().lock().write_all(line.as_bytes());
 }
 
 /// Writes a line at level error.

@@ -55,6 +55,13 @@ impl OwnOptions {
         self
     }
 
+    /// Waits for no disk (`fsync=off`): a commit is acknowledged once the kernel has it. What was acknowledged survives a kill of
+    /// the server, and not one of the machine. For figures on a machine whose disk is nobody's concern: where others write to
+    /// it, too, a commit may wait for it for parts of a second.
+    pub fn without_flushes(self) -> Self {
+        self.setting("fsync", "off")
+    }
+
     /// Needs pgvector: providers without it are passed over.
     pub fn vector(mut self) -> Self {
         self.vector = true;
@@ -148,5 +155,10 @@ mod tests {
         assert_eq!(of(&options, "wal_level"), ["logical"]);
         assert_eq!(of(&OwnOptions::new().fast(), "fsync"), ["off"]);
         assert_eq!(of(&OwnOptions::new().fast().setting("fsync", "on"), "fsync"), ["on"]);
+        let unflushed = OwnOptions::new().without_flushes();
+        assert_eq!(
+            (of(&unflushed, "fsync"), of(&unflushed, "synchronous_commit")),
+            (vec!["off".into()], vec!["on".into()])
+        );
     }
 }

@@ -42,6 +42,13 @@ async fn local_postgres_keeps_what_it_acknowledged() -> harness_db::Result {
 }
 
 #[tokio::test]
+async fn local_postgres_without_flushes_keeps_what_it_acknowledged() -> harness_db::Result {
+    let scope = TestScope::current();
+    let options = OwnOptions::new().without_flushes().providers([Provider::Local]);
+    survives_kill_and_stop(&OwnPostgres::start(&scope, options).await?, scope).await
+}
+
+#[tokio::test]
 async fn postgres_in_a_container_keeps_what_it_acknowledged() -> harness_db::Result {
     let scope = TestScope::current();
     // Where there is no engine or image, the test says so and ends: the other providers have tests of their own.

@@ -422,6 +422,7 @@ pub(crate) fn recovery(phase: Phase<World>) -> Phase<World> {
         .remedy("read service.log from the fault mark on; lost ids are listed with the history in the evidence")
         .limit(minutes(2))
         .scenario("F2", "Redis away: the local tier serves", resilience::redis_loss)
+        .aside()
         .tag("fault")
         .requirement("T-141")
         .criterion(limit("fallback.local", "T-141", ">= 100 %", Some(">= 95 %")))

@@ -98,12 +98,14 @@ impl World {
     async fn build(setup: &Setup, scope: TestScope) -> CoreResult<Self> {
         let pace = Pace::named(setup.profile());
         let redis_options = RedisOptions::new().setting("maxmemory", "1gb").setting("maxmemory-policy", "allkeys-lru");
+        // What this machine's disk does to a commit is no property of the service.
+        let postgres_options = OwnOptions::new().vector().without_flushes().setting("max_connections", "100");
         let (postgres, redis, model) = tokio::try_join!(
-            OwnPostgres::start(&scope, OwnOptions::new().vector().setting("max_connections", "100")),
+            OwnPostgres::start(&scope, postgres_options),
             OwnRedis::start(&scope, redis_options),
             ModelStub::start(model_script()),
         )?;
-        setup.choice(postgres.choice().line());
+        setup.choice(format!("{}; commits do not wait for the disk (fsync=off)", postgres.choice().line()));
         setup.choice(redis.choice().line());
         let database = postgres.create_database(DATABASE).await?;
         let urls = Urls {
