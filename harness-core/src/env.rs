@@ -13,6 +13,7 @@
 //! | `HARNESS_LINGER` | how long shared servers outlive their last user; default 10 s |
 //! | `HARNESS_ROUNDS` | how often a figure that is repeated repeats; default: the short form |
 //! | `HARNESS_BASELINE` | what benches do with stored baselines: `save` or `compare`, with `:name`; default: whichever fits |
+//! | `HARNESS_TURNS` | directory of the locks by which scenarios that run alone take turns with other processes; default: that of temporary files |
 //! | `HARNESS_CAMPAIGN` | `1`: a campaign runs to its decision, as with `--campaign` |
 //! | `NO_COLOR` | no colour on a terminal (<https://no-color.org>) |
 //! | `HARNESS_KEEPER` | set by the harness itself: this process is a keeper |
@@ -51,6 +52,8 @@ pub struct Settings {
     pub rounds: Option<u64>,
     /// `HARNESS_BASELINE`.
     pub baseline: Option<String>,
+    /// `HARNESS_TURNS`.
+    pub turns: Option<PathBuf>,
     /// `HARNESS_CAMPAIGN`.
     pub campaign: bool,
     /// `NO_COLOR`.
@@ -142,6 +145,7 @@ impl Settings {
             linger,
             rounds,
             baseline: lookup("HARNESS_BASELINE"),
+            turns: lookup("HARNESS_TURNS").map(PathBuf::from),
             campaign: flag("HARNESS_CAMPAIGN"),
             no_color: flag("NO_COLOR"),
             package: lookup("CARGO_PKG_NAME"),

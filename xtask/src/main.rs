@@ -10,6 +10,7 @@ mod campaign;
 mod checked;
 mod consumer;
 mod figure;
+mod lanes;
 mod leftovers;
 mod matrix;
 mod mutants;
@@ -35,10 +36,10 @@ usage: cargo xtask <verb> [arguments]
                        the benchmarks of the pattern service alone, in release: latency, throughput, stress, tokens,
                        stages, resources, cache; 0 pass, 1 fail, 2 degraded, 3 no evidence
   provision [args]     make servers available: images where an engine is, else binaries
-  plants [--together]  the planted defects of the campaign, each alone or as the normal run does it: each must be found
-  plants --matrix [NAME..] [--fresh]
-                       each defect against all scenarios in the profile smoke: what is red must be what matrix.json says;
-                       goes on where an interrupted matrix was
+  plants [NAME..] [--fresh]
+                       each planted defect of the service against all scenarios in the profile smoke: what is red must be what
+                       matrix.json says, no less and no more; goes on where an interrupted run was
+  plants --together    each against its own scenarios alone, those at once that may be, as the normal run does it
   consumer             build and run the first tests in a package outside this workspace
   leftovers [parts]    kill test runs at 100 seeded moments, with and without their keepers, and 16 binaries side by side: nothing is
                        left, nobody loses anything; resumes (--fresh, --seed N); target/leftovers/leftovers.json

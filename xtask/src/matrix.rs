@@ -1,4 +1,4 @@
-//! `cargo xtask plants --matrix`: each planted defect of the service against all scenarios of the campaign, in the shortest
+//! `cargo xtask plants`: each planted defect of the service against all scenarios of the campaign, in the shortest
 //! profile. What turns red has to be what `examples/pattern-service/matrix.json` says, no less and no more.
 //!
 //! Each run leaves its reports below `target/plants/matrix/`; a run of the same executable that is there already is not run
@@ -7,13 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, UNIX_EPOCH};
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::step;
+use crate::{lanes, step};
 
 /// What a defect is expected to do to the campaign.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
@@ -80,17 +79,14 @@ pub(crate) fn run(only: &[String], fresh: bool) -> bool {
     let matrix = Matrix { stamp: stamp(&executable), executable, base, table };
     let names = std::iter::once(NONE.to_owned()).chain(plants);
     let names: Vec<_> = names.filter(|name| only.is_empty() || only.contains(name)).collect();
-    let mut all = matrix.side_by_side(&names);
-    // A neighbour may have been the reason.
-    for name in &names {
-        if all.get(name).is_none_or(|run| !run.surprises.is_empty()) {
-            matrix.forget(name);
-            all.insert(name.clone(), matrix.one(name, 0, " (alone)"));
-        }
+    let mut all = lanes::each(&names, |name, own| matrix.one(name, own, ""));
+    for (name, run) in names.iter().zip(&mut all).filter(|(_, run)| !run.surprises.is_empty()) {
+        matrix.forget(name); // a neighbour may have been the reason
+        *run = matrix.one(name, &std::env::temp_dir(), " (alone)");
     }
-    let bad = all.values().filter(|run| !run.surprises.is_empty()).count();
+    let bad = all.iter().filter(|run| !run.surprises.is_empty()).count();
     let seen = matrix.base.join("seen.json");
-    let red: BTreeMap<_, _> = all.iter().map(|(name, run)| (name, &run.red)).collect();
+    let red: BTreeMap<_, _> = names.iter().zip(&all).map(|(name, run)| (name, &run.red)).collect();
     if let Ok(text) = serde_json::to_string_pretty(&red) {
         let _ = std::fs::write(&seen, text + "\n");
     }
@@ -114,34 +110,14 @@ struct Matrix {
 }
 
 impl Matrix {
-    /// Two runs at a time where there are two cores: each is idle most of its time. Each has a directory for temporary files of
-    /// its own, and with it turns of its own, so that scenarios that run alone do so within their run.
-    fn side_by_side(&self, names: &[String]) -> BTreeMap<String, Run> {
-        let lanes = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(2));
-        let (queue, all) = (Mutex::new(names.iter()), Mutex::new(BTreeMap::new()));
-        std::thread::scope(|threads| {
-            for lane in 0..lanes {
-                let (queue, all) = (&queue, &all);
-                threads.spawn(move || {
-                    loop {
-                        let Some(name) = queue.lock().unwrap_or_else(PoisonError::into_inner).next() else { break };
-                        let run = self.one(name, lane, "");
-                        all.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), run);
-                    }
-                });
-            }
-        });
-        all.into_inner().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn forget(&self, name: &str) {
         let _ = std::fs::remove_dir_all(self.base.join(name));
     }
 
     /// Runs it unless it was run, says what came of it, and compares that with the table.
-    fn one(&self, name: &str, lane: usize, how: &str) -> Run {
+    fn one(&self, name: &str, own: &Path, how: &str) -> Run {
         let begun = Instant::now();
-        let (seen, planned) = match self.seen_of(name, lane) {
+        let (seen, planned) = match self.seen_of(name, own) {
             Ok(seen) => seen,
             Err(why) => {
                 println!("{name:<28} NOT RUN{how}: {why}");
@@ -160,7 +136,7 @@ impl Matrix {
     }
 
     /// The outcomes of a run, from its report if this very executable made one, else from a run that is made now.
-    fn seen_of(&self, plant: &str, lane: usize) -> Result<(Seen, usize), String> {
+    fn seen_of(&self, plant: &str, own: &Path) -> Result<(Seen, usize), String> {
         let out = self.base.join(plant);
         let mark = out.join("made-by");
         if std::fs::read_to_string(&mark).is_ok_and(|made_by| made_by == self.stamp)
@@ -169,10 +145,8 @@ impl Matrix {
             return Ok(seen);
         }
         let _ = std::fs::remove_dir_all(&out);
-        let own = std::env::temp_dir().join(format!("harness-matrix-{lane}"));
-        std::fs::create_dir_all(&own).map_err(|error| format!("{}: {error}", own.display()))?;
         let mut command = Command::new(&self.executable);
-        command.args(["--campaign", "--profile", "smoke", "--keep-going", "--out"]).arg(&out).env("TMPDIR", own);
+        command.args(["--campaign", "--profile", "smoke", "--keep-going", "--out"]).arg(&out).env("HARNESS_TURNS", own);
         if plant != NONE {
             command.args(["--plant", plant]);
         }

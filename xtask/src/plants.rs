@@ -1,8 +1,8 @@
 //! Planted defects of the campaign: each must turn its scenario red and the decision NO-GO, and leave a bystander green.
 //! A check that cannot fail is a defect.
 //!
-//! `cargo xtask plants` plants each defect alone. The normal run plants those at once that the table calls `together`: they
-//! touch different parts, so that one start of the service serves several of them. Both use the shortest profile.
+//! The normal run (`cargo xtask plants --together`) plants those at once that the table calls `together`: they touch different
+//! parts, so that one start of the service serves several of them. It uses the shortest profile, and runs go side by side.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::step;
+use crate::{lanes, step};
 
 /// One run of the campaign: what is planted, what must be red and what green.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -22,13 +22,13 @@ struct Run {
     green: BTreeSet<String>,
 }
 
-/// The runs of a table, a defect at a time or those together that may be.
-fn runs(rows: &[Value], alone: bool) -> Vec<Run> {
+/// The runs of a table: those together that may be, the others one at a time.
+fn runs(rows: &[Value]) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     for row in rows {
         let [plant, scenario, bystander] =
             ["plant", "scenario", "bystander"].map(|name| row[name].as_str().unwrap_or_default().to_owned());
-        let label = match row["together"].as_str().filter(|_| !alone) {
+        let label = match row["together"].as_str() {
             Some(label) => label.to_owned(),
             None => format!("{plant} {scenario}"),
         };
@@ -45,7 +45,7 @@ fn runs(rows: &[Value], alone: bool) -> Vec<Run> {
 }
 
 /// Runs every pair of `examples/pattern-service/plants.json`; true when each plant was found where it should be.
-pub(crate) fn each_is_found(alone: bool) -> bool {
+pub(crate) fn each_is_found() -> bool {
     let Some(executable) = crate::campaign::build(&[]) else { return false };
     let table = step::root().join("examples/pattern-service/plants.json");
     let rows = match std::fs::read_to_string(&table).map(|text| serde_json::from_str::<Vec<Value>>(&text)) {
@@ -55,23 +55,25 @@ pub(crate) fn each_is_found(alone: bool) -> bool {
             return false;
         }
     };
-    let mut all = true;
-    for run in runs(&rows, alone) {
+    let (begun, runs) = (Instant::now(), runs(&rows));
+    let found = lanes::each(&runs, |run, own| {
         let begun = Instant::now();
-        let verdict = found(&executable, &run);
+        let verdict = found(&executable, run, own);
         let (plants, red, took) = (list(&run.plants), list(&run.red), begun.elapsed().as_secs_f64());
         let word = verdict.as_ref().map_or_else(String::as_str, |()| "found");
         println!("{took:>5.1} s  {red:<24} {plants}: {word}");
-        all &= verdict.is_ok();
-    }
-    all
+        verdict.is_ok()
+    });
+    let each = begun.elapsed().as_secs_f64() / rows.len() as f64;
+    println!("{} of {} runs as expected, {each:.1} s a row", found.iter().filter(|found| **found).count(), found.len());
+    found.iter().all(|found| *found)
 }
 
 fn list(names: &BTreeSet<String>) -> String {
     names.iter().map(String::as_str).collect::<Vec<_>>().join(" ")
 }
 
-fn found(executable: &Path, planted: &Run) -> Result<(), String> {
+fn found(executable: &Path, planted: &Run, own: &Path) -> Result<(), String> {
     let out = step::target().join("plants").join(planted.label.replace(' ', "-"));
     let _ = std::fs::remove_dir_all(&out);
     let mut command = Command::new(executable);
@@ -79,6 +81,7 @@ fn found(executable: &Path, planted: &Run) -> Result<(), String> {
         .args(["--campaign", "--profile", "smoke", "--keep-going", "--out"])
         .arg(&out)
         .current_dir(step::root())
+        .env("HARNESS_TURNS", own)
         .stdin(Stdio::null());
     command.args(planted.red.union(&planted.green).flat_map(|id| ["--scenario", id]));
     command.args(planted.plants.iter().flat_map(|plant| ["--plant", plant]));
@@ -110,16 +113,16 @@ mod tests {
     use super::runs;
 
     #[test]
-    fn what_may_go_together_does_and_alone_nothing_does() {
+    fn what_may_go_together_does_and_nothing_else() {
         let row = |plant: &str, scenario: &str, together: Option<&str>| match together {
             Some(label) => json!({"plant": plant, "scenario": scenario, "bystander": "B5", "together": label}),
             None => json!({"plant": plant, "scenario": scenario, "bystander": "B5"}),
         };
         let rows =
             [row("a", "A1", Some("x")), row("b", "B2", None), row("c", "C3", Some("x")), row("a", "D4", Some("x"))];
-        let together = runs(&rows, false);
+        let together = runs(&rows);
         assert_eq!(together.len(), 2);
         assert_eq!((together[0].plants.len(), together[0].red.len(), together[0].green.len()), (2, 3, 1));
-        assert_eq!(runs(&rows, true).len(), 4);
+        assert_eq!((together[1].plants.len(), together[1].label.as_str()), (1, "b B2"));
     }
 }

@@ -55,7 +55,7 @@ pub(crate) fn run(rest: &[String]) -> ExitCode {
         let drive = |executable| Command::new(executable).current_dir(step::root()).env("HARNESS_OUT", &out).status();
         campaign::build(&[]).is_some_and(|executable| drive(executable).is_ok_and(|status| status.success()))
     });
-    steps.run("plants: every planted defect, those together that may be", || plants::each_is_found(false));
+    steps.run("plants: every planted defect, those together that may be", plants::each_is_found);
     for provider in ["local", "portable"] {
         steps.run(&format!("providers: {provider} only"), || on_provider(provider));
     }
@@ -85,30 +85,25 @@ fn on_provider(provider: &str) -> bool {
     passed
 }
 
-/// Each planted defect alone, or with `--together` as the normal run does it.
+/// Each planted defect against all scenarios, or with `--together` against its own as the normal run does it.
 pub(crate) fn plants(rest: &[String]) -> ExitCode {
-    if rest.first().is_some_and(|first| first == "--matrix") {
-        let (flags, names): (Vec<_>, Vec<_>) = rest[1..].iter().cloned().partition(|word| word.starts_with("--"));
-        if let Some(unknown) = flags.iter().find(|flag| *flag != "--fresh") {
-            eprintln!("xtask: `{unknown}` is not known; usage: cargo xtask plants --matrix [NAME..] [--fresh]");
-            return ExitCode::from(64);
-        }
-        let mut steps = Steps::default();
-        steps.run("provision: servers for the campaign", || step::harness("provision", &[]));
-        steps.run("plants: each against all scenarios", || crate::matrix::run(&names, !flags.is_empty()));
-        return steps.finish();
+    let (flags, names): (Vec<_>, Vec<_>) = rest.iter().cloned().partition(|word| word.starts_with("--"));
+    let together = flags.iter().any(|flag| flag == "--together");
+    if let Some(odd) = flags.iter().chain(names.iter().filter(|_| together)).find(|word| match word.as_str() {
+        "--together" => flags.len() > 1,
+        "--fresh" => together,
+        _ => true,
+    }) {
+        eprintln!("xtask: `{odd}` is not known here; usage: cargo xtask plants [--together | NAME.. --fresh]");
+        return ExitCode::from(64);
     }
-    let alone = match rest {
-        [] => true,
-        [only] if only == "--together" => false,
-        _ => {
-            eprintln!("usage: cargo xtask plants [--together | --matrix [NAME..] [--fresh]]");
-            return ExitCode::from(64);
-        }
-    };
     let mut steps = Steps::default();
     steps.run("provision: servers for the campaign", || step::harness("provision", &[]));
-    steps.run("plants: each must be found", || plants::each_is_found(alone));
+    if together {
+        steps.run("plants: each must be found", plants::each_is_found);
+    } else {
+        steps.run("plants: each against all scenarios", || crate::matrix::run(&names, !flags.is_empty()));
+    }
     steps.finish()
 }
 

@@ -1,9 +1,11 @@
-//! Whose turn it is on this machine: exclusive scenarios run alone, even between processes.
+//! Whose turn it is on this machine: exclusive scenarios run alone, even between processes. Processes that are told different
+//! directories (`HARNESS_TURNS`) do not wait for each other.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::env::Settings;
 use crate::error::{CoreResult, Error, ErrorKind};
 use crate::wait::{Progress, wait_for};
 
@@ -18,7 +20,8 @@ pub(super) struct Turn {
 
 /// Waits for a turn: alone when `exclusive`, else beside other scenarios that are not.
 pub(super) async fn take(exclusive: bool, limit: Duration) -> CoreResult<Turn> {
-    take_in(&std::env::temp_dir(), exclusive, limit).await
+    let own = Settings::get().turns.clone();
+    take_in(&own.unwrap_or_else(std::env::temp_dir), exclusive, limit).await
 }
 
 async fn take_in(dir: &Path, exclusive: bool, limit: Duration) -> CoreResult<Turn> {

@@ -171,8 +171,14 @@ const HERD: usize = 8;
 /// F4: the circuit breaker around the model opens after so many failures in a row, then answers without asking, lets one
 /// trial through when its time is over, opens again when that fails and closes when it succeeds.
 pub(crate) async fn circuit_breaker(cx: &mut Scenario<World>) -> Result {
-    let (world, open) = (cx.shared(), Pace::of(cx).breaker_open());
-    let model = world.model()?;
+    let world = cx.shared();
+    let outcome = open_and_close(cx, &world, world.model()?).await;
+    world.model()?.set_script(model_script())?; // others ask it afterwards, however this ended
+    outcome
+}
+
+async fn open_and_close(cx: &Scenario<World>, world: &World, model: &ModelStub) -> Result {
+    let open = Pace::of(cx).breaker_open();
     // Slow enough that a herd is still there while the first of them waits.
     let broken = || scripted(&Behaviour::status(500).delay(Duration::from_millis(150)));
     let ask = async |n: u64| {
