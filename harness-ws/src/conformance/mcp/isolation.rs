@@ -115,8 +115,13 @@ async fn own_cancellation(cx: &mut Cx) -> Judged {
     cx.afresh().await?;
     cx.second().await?;
     let id = hold(cx, "own").await?;
-    if cx.a.fence().await.is_err() {
-        return Err(held_up());
+    let ended = |message: &&Value| is_reply(message) && message["id"] == id.value();
+    match cx.a.fence().await {
+        Err(_) => return Err(held_up()),
+        Ok(heard) if heard.iter().any(|message| ended(&message)) => {
+            return Err(Miss::Unknown("the request did not wait".to_owned()));
+        }
+        Ok(_) => {}
     }
     let call = cx.profile.role(Role::Hold, "own", "");
     let second = other(cx)?;
@@ -125,7 +130,6 @@ async fn own_cancellation(cx: &mut Cx) -> Judged {
     }
     second.cancel(&id, "no longer needed").await?;
     second.fence().await?;
-    let ended = |message: &&Value| is_reply(message) && message["id"] == id.value();
     if let Some(reply) = cx.a.fence().await?.iter().find(ended) {
         broken!("another session's cancellation of its own request {} ended it: {}", id.value(), brief(reply));
     }
