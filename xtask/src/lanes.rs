@@ -4,7 +4,16 @@
 //! are planted, not the speed of this machine.
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
+
+/// The campaign in its shortest profile, to its end and into `out`, with the turns of its lane.
+pub(crate) fn smoke(executable: &Path, out: &Path, turns: &Path) -> Command {
+    let mut command = Command::new(executable);
+    command.args(["--campaign", "--profile", "smoke", "--keep-going", "--out"]).arg(out);
+    command.current_dir(crate::step::root()).env("HARNESS_TURNS", turns).stdin(Stdio::null());
+    command
+}
 
 /// Works off all items; what came of each, in their order. The work is given an item and the directory of its lane's turns.
 pub(crate) fn each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T, &Path) -> R + Sync) -> Vec<R> {

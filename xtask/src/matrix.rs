@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Instant, UNIX_EPOCH};
 
 use serde::Deserialize;
@@ -145,13 +145,12 @@ impl Matrix {
             return Ok(seen);
         }
         let _ = std::fs::remove_dir_all(&out);
-        let mut command = Command::new(&self.executable);
-        command.args(["--campaign", "--profile", "smoke", "--keep-going", "--out"]).arg(&out).env("HARNESS_TURNS", own);
+        let mut command = lanes::smoke(&self.executable, &out, own);
         if plant != NONE {
             command.args(["--plant", plant]);
         }
-        command.current_dir(step::root()).env("CARGO_MANIFEST_DIR", step::root().join("examples/pattern-service"));
-        let ran = command.stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
+        command.env("CARGO_MANIFEST_DIR", step::root().join("examples/pattern-service"));
+        let ran = command.output().map_err(|error| error.to_string())?;
         let told = || String::from_utf8_lossy(&ran.stdout).lines().rev().take(3).collect::<Vec<_>>().join(" / ");
         if !matches!(ran.status.code(), Some(0..=2)) {
             return Err(format!("{}: {}", ran.status, told()));

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use serde_json::Value;
@@ -76,13 +75,7 @@ fn list(names: &BTreeSet<String>) -> String {
 fn found(executable: &Path, planted: &Run, own: &Path) -> Result<(), String> {
     let out = step::target().join("plants").join(planted.label.replace(' ', "-"));
     let _ = std::fs::remove_dir_all(&out);
-    let mut command = Command::new(executable);
-    command
-        .args(["--campaign", "--profile", "smoke", "--keep-going", "--out"])
-        .arg(&out)
-        .current_dir(step::root())
-        .env("HARNESS_TURNS", own)
-        .stdin(Stdio::null());
+    let mut command = lanes::smoke(executable, &out, own);
     command.args(planted.red.union(&planted.green).flat_map(|id| ["--scenario", id]));
     command.args(planted.plants.iter().flat_map(|plant| ["--plant", plant]));
     let run = command.output().map_err(|error| format!("NOT RUN: {error}"))?;
